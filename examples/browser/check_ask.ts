@@ -106,6 +106,7 @@ async function checkChoice(browser: Chromium, url: string, expect: Expect, shoot
   expect(loaded.length === 0, `nothing is loaded before a model is chosen, not: ${loaded.join(", ")}`);
   await checkAxe(browser, "models to choose", expect);
   await shoot("choose");
+  await shoot("choose-390", 390, 844, "dark");
   await browser.setFiles("#folder", [join(SHAPES, "images")]);
   await browser.until(`${text("#folder-message")} !== ""`);
   const said = await browser.evaluate<string>(text("#folder-message"));
@@ -341,9 +342,9 @@ export async function checkAsk(
   await openPage(browser, url, expect);
   await checkAnswers(browser, examples, expect);
   await checkAxe(browser, "answers", expect);
-  await shoot("page");
-  await shoot("dark", 1100, 720, "dark");
-  await shoot("narrow", 390, 1100);
+  for (const width of [1400, 800, 390]) {
+    for (const scheme of ["light", "dark"] as const) await shoot(`page-${width}-${scheme}`, width, 1100, scheme);
+  }
   await checkNarrow(browser, expect);
   await checkFiles(browser, expect);
   await shoot("refused");

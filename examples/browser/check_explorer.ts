@@ -184,6 +184,84 @@ async function checkSwitches(browser: Chromium, { answer }: Twin, expect: Expect
   return changed;
 }
 
+/** The link that the button copies. */
+async function copiedLink(browser: Chromium): Promise<string> {
+  return browser.evaluate<string>(`(async () => {
+    let copied;
+    navigator.clipboard.writeText = async (text) => { copied = text; };
+    document.querySelector("#copy-link").click();
+    delete navigator.clipboard.writeText;
+    return copied;
+  })()`);
+}
+
+/** A copied link restores everything in a new page; one that is broken, or of what is not here, says so. */
+async function checkLink(browser: Chromium, url: string, expect: Expect, shoot: Shoot): Promise<void> {
+  await browser.click("#queries li:nth-child(4) .switch");
+  await browser.until(settled);
+  await browser.drag([".grid:last-child .line:nth-child(2) .head:nth-child(3)"]);
+  await browser.until(settled);
+  const set = (selector: string, value: string) =>
+    `{ const one = document.querySelector("${selector}"); one.value = "${value}"; one.dispatchEvent(new Event("change")); }`;
+  await browser.evaluate(set("#map-layer", "1") + set("#map-head", "2") + set("#words-layer", "1"));
+  await browser.click("#queries li:nth-child(6) .query");
+  await browser.evaluate('document.querySelector("#tokens .token:nth-child(3)").focus()');
+  await browser.evaluate("document.activeElement.blur()");
+  await browser.point("#look-question");
+  const seen = `[${tokens}.join(""), ${caption}, ${drawn}, ${text("#out")}, ${text("#chosen")}, ${text("#queries")}]`;
+  const before = await browser.evaluate<string[]>(seen);
+  const link = await copiedLink(browser);
+  const { hash, search } = new URL(link);
+  const asked = Object.fromEntries(new URLSearchParams(hash.slice(1)));
+  expect(
+    search === "" && asked.token === "2" && asked.query === "5" && asked.image === "a",
+    `the link is in the fragment, with token, query and image, not ${link}`,
+  );
+  await browser.send("Page.navigate", { url: "about:blank" });
+  await browser.send("Page.navigate", { url: link });
+  await browser.until(`${settled} && ${text("#out")} === "2 parts are out."`);
+  await browser.point("#look-question");
+  const after = await browser.evaluate<string[]>(seen);
+  for (const [i, name] of ["answer", "caption", "map", "parts out", "token", "queries"].entries()) {
+    expect(before[i] === after[i], `a link restores the ${name}: ${before[i]}, not ${after[i]}`);
+  }
+  const again = await copiedLink(browser);
+  expect(again === link, `a restored page has the same link, not ${again} for ${link}`);
+  await shoot("inside-link", 1400, 1250);
+  for (const [fragment, where, wanted] of [
+    ["#checkpoint=c&image=a", "#folder-message", /^This link is not whole/],
+    ["#checkpoint=LLaVA&image=a&question=q", "#folder-message", /^The link is about LLaVA, which is not offered here/],
+    [
+      hash.replace("image=a", "image=zebra"),
+      "#image-message",
+      /^The link is about the example zebra, which is not here/,
+    ],
+  ] as const) {
+    await browser.send("Page.navigate", { url: "about:blank" });
+    await browser.send("Page.navigate", { url: `${url}${fragment}` });
+    await browser.until(`document.querySelector("${where}")?.textContent`);
+    const said = await browser.evaluate<string>(`document.querySelector("${where}").textContent`);
+    expect(wanted.test(said), `a link that cannot be followed says why, not: ${said}`);
+  }
+  await browser.until('document.querySelector("#ask button")?.disabled === false');
+  await browser.click("#tab-inside");
+  await browser.until(settled);
+  expect(await browser.evaluate('!document.querySelector("#copy-link").disabled'), "an answer has a link");
+  await browser.drop("#subject", [join(SHAPES, "images/b.png")]);
+  await browser.until('document.querySelector("#copy-link").disabled');
+  await browser.until(settled);
+  const note = await browser.evaluate<string>(text("#link-note"));
+  expect(
+    /^No link holds an image of your own/.test(note) &&
+      (await browser.evaluate('document.querySelector("#copy-link").disabled')),
+    `an image of one's own is in no link, and that is said, not: ${note}`,
+  );
+  await checkAxe(browser, "no link", expect);
+  console.log(
+    `link            restores answer, token, maps and ${asked.out ? "parts that are out" : "nothing"}: ${link}; “${note}”`,
+  );
+}
+
 /** What an answer rests on: the map's peak is that of `attribute`. */
 async function checkRests(browser: Chromium, { peak }: Twin, expect: Expect, shoot: Shoot): Promise<void> {
   await browser.evaluate('document.querySelector("#tokens .token").focus()');
@@ -312,6 +390,8 @@ export async function checkExplorer(
   }
   await checkMeasure(browser, expect, shoot);
   await checkAxe(browser, "the explorer, measured", expect);
+  await ask(browser, LONG);
+  await checkLink(browser, url, expect, shoot);
   await browser.send("Emulation.clearDeviceMetricsOverride");
   console.log(`inside          4 answers with parts taken out are those of generate, ${changed} of them changed`);
 }

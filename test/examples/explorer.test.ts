@@ -11,10 +11,18 @@ import {
   mapOf,
   nats,
   percent,
+  probability,
   readsOf,
   surestWords,
   visibleText,
 } from "../../examples/browser/page/explorer/exploration.ts";
+import {
+  fragmentOf,
+  type LinkState,
+  linkedParts,
+  linkOf,
+  partsOfLink,
+} from "../../examples/browser/page/explorer/link.ts";
 import { EMBEDDED } from "../../examples/browser/serve.ts";
 import { attentions, effects, look, prepareParts } from "../../examples/browser/worker/explore.ts";
 import type { Look, Weights } from "../../examples/browser/worker/protocol.ts";
@@ -248,6 +256,13 @@ describe("what the page makes of it", () => {
     ]);
   });
 
+  test("probabilities, of which the smallest are all alike", () => {
+    const shares = [1, 0.9999, 0.5, 0.0123, 0.001, 0.00099, 1e-9, 0];
+    expect(shares.map((share) => probability(Math.log(share)))).toEqual([
+      ...["100 %", ">99.9 %", "50.0 %", "1.2 %", "0.10 %", "<0.1 %", "<0.1 %", "<0.1 %"],
+    ]);
+  });
+
   test("texts and percentages", () => {
     expect([0, 1e-5, 0.0051, 0.0951, 0.0996, 1].map(percent)).toEqual([
       "0 %",
@@ -266,5 +281,56 @@ describe("what the page makes of it", () => {
       "a·b",
       "U+0301",
     ]);
+  });
+});
+
+describe("a link", () => {
+  const whole: LinkState = {
+    ...{ checkpoint: "The embedded checkpoint", dtype: "int4", image: "a", question: "What’s 1 & 2 = #3?" },
+    ...{ token: 3, layer: 0, head: 2, query: 5, words: 1, map: "rests" },
+    out: [
+      { group: "qformer.queries", row: "output", columns: ["0", "3"] },
+      { group: "language_model.heads", row: "1 cross", columns: ["2"] },
+    ],
+  };
+  const least: LinkState = { checkpoint: "c", image: "a", question: "q", out: [] };
+
+  test.each([whole, least])("restores what it was made of", (state) => {
+    const fragment = fragmentOf(state);
+    expect(fragment).toMatch(/^#[\x21-\x7e]+$/);
+    expect(linkOf(fragment)).toEqual(state);
+    expect(linkOf(new URL(fragment, "http://localhost/").hash)).toEqual(state);
+  });
+
+  test.each<[string, string | RegExp | undefined]>([
+    ["", undefined],
+    ["#top", undefined],
+    ["#checkpoint=c&image=a", /^This link is not whole/],
+    ["#checkpoint=c&image=a&question=q&colour=red", /not known here: colour\.$/],
+    ["#checkpoint=c&image=a&question=q&token=-1", /token is not a number/],
+    ["#checkpoint=c&image=a&question=q&token=1e9", /token is not a number/],
+    ["#checkpoint=c&image=a&question=q&map=treasure", /no map/],
+    ["#checkpoint=c&image=a&question=q&out=qformer.queries", /which parts are out/],
+    ["#checkpoint=c&image=a&question=q&out=<b>/x/1", /which parts are out/],
+  ])("%s is refused or none", (fragment, said) => {
+    const found = linkOf(fragment);
+    if (said === undefined) expect(found).toBeUndefined();
+    else expect(found).toMatch(said);
+  });
+
+  test("has parts by their names, and says how many a model does not have", () => {
+    const parts = ["0", "1", "2"].flatMap((column) => [
+      { group: "qformer.queries", row: "output", column, places: [] },
+      { group: "vision_model.heads", row: "1", column, places: [] },
+    ]);
+    const numbers = new Set([4, 0, 3]);
+    const linked = linkedParts(parts, numbers);
+    expect(linked).toEqual([
+      { group: "qformer.queries", row: "output", columns: ["0", "2"] },
+      { group: "vision_model.heads", row: "1", columns: ["1"] },
+    ]);
+    expect(partsOfLink(parts, linked)).toEqual({ numbers, missing: 0 });
+    const other = [...linked, { group: "vision_model.heads", row: "7", columns: ["0", "1"] }];
+    expect(partsOfLink(parts, other)).toEqual({ numbers, missing: 2 });
   });
 });

@@ -7,9 +7,10 @@ import { chooseCheckpoint, fail, loadCheckpoint, show } from "./checkpoints.ts";
 import { offerDoctor } from "./doctor.ts";
 import { element, fetched } from "./elements.ts";
 import { offerExplorer } from "./explorer/explorer.ts";
+import { linkOf } from "./explorer/link.ts";
 import { showKept } from "./kept.ts";
 import { reloadWhenLost } from "./lost.ts";
-import { update } from "./state.ts";
+import { state, update } from "./state.ts";
 import { offerImages } from "./subject.ts";
 import { offerTabs } from "./tabs.ts";
 import { offerTalk } from "./talk.ts";
@@ -21,16 +22,26 @@ async function start(): Promise<void> {
   const facts = (await (await fetched("page.json")).json()) as PageFacts;
   offerDoctor();
   await showKept(facts.checkpoints);
-  const chosen = await chooseCheckpoint(facts);
+  const link = linkOf(location.hash);
+  const chosen = await chooseCheckpoint(facts, link);
   const explorer = offerExplorer(client);
   const tabs = offerTabs((view, asked) => (view === "inside" ? explorer.open(asked) : explorer.close()));
   offerTalk((question) => tabs.show("inside", question));
   element("div", "#views").hidden = false;
   show("Loading the processor");
-  await offerImages(facts, chosen.questions);
+  const restored = typeof link === "object" && chosen.name === link.checkpoint ? link : undefined;
+  await offerImages(facts, chosen.questions, restored?.image);
   const load = () => loadCheckpoint(client, chosen, adapter);
   reloadWhenLost(client, load);
-  update({ loaded: await load() });
+  const loaded = await load();
+  // The image of a link that is not here is said; a question about another image would mislead.
+  if (restored && restored.image === state().imageName) {
+    explorer.restore(restored);
+    tabs.show("inside");
+    update({ loaded });
+    return;
+  }
+  update({ loaded });
   element("input", "#question").focus();
 }
 

@@ -5,7 +5,9 @@ import type { RemoteFrom, RemoteModelOptions, WorkerClient } from "../../../src/
 import type { OfferedCheckpoint, PageFacts } from "../serve.ts";
 import type { Loaded, PageCalls } from "../worker/protocol.ts";
 import { element, make, makeButton, saidOf } from "./elements.ts";
+import type { LinkState } from "./explorer/link.ts";
 import { askToPersist, showKept, wantsKept } from "./kept.ts";
+import { update } from "./state.ts";
 
 const page = {
   about: element("p", "#about"),
@@ -19,7 +21,13 @@ const page = {
 };
 
 /** A checkpoint that was chosen. */
-export type Chosen = Pick<OfferedCheckpoint, "name" | "note" | "questions"> & { readonly place: RemoteFrom };
+export interface Chosen extends Pick<OfferedCheckpoint, "name" | "note" | "questions"> {
+  readonly place: RemoteFrom;
+  /** Whether the page offers it, so that a link can name it. */
+  readonly isOffered: boolean;
+  /** How a link has its weights loaded. */
+  readonly dtype?: string | undefined;
+}
 
 export function show(status: string, share?: number): void {
   page.status.hidden = false;
@@ -64,15 +72,22 @@ export function checkpointOf(files: Iterable<File>): Chosen | string {
     return `${name} has no weights: there is neither a .safetensors nor a .bin file in it`;
   }
   const questions = ["What is unusual about this image?", "Describe the image in detail.", "a photo of"];
-  return { name, note: "", questions, place: chosen };
+  return { name, note: "", questions, place: chosen, isOffered: false };
 }
 
-/** Lets the user choose; `?checkpoint=N` chooses the Nth. */
-export function chooseCheckpoint({ checkpoints }: PageFacts): Promise<Chosen> {
-  const offered = (one: OfferedCheckpoint): Chosen => ({ ...one, place: { url: one.url, files: one.files } });
+/** Lets the user choose; `?checkpoint=N` chooses the Nth, and a link the one that it names. */
+export function chooseCheckpoint({ checkpoints }: PageFacts, link: LinkState | string | undefined): Promise<Chosen> {
+  const offered = (one: OfferedCheckpoint): Chosen => {
+    return { ...one, place: { url: one.url, files: one.files }, isOffered: true };
+  };
   const asked = new URLSearchParams(location.search).get("checkpoint");
-  const known = asked === null ? undefined : checkpoints[Number(asked)];
-  if (known) return Promise.resolve(offered(known));
+  const named = typeof link === "object" ? checkpoints.find(({ name }) => name === link.checkpoint) : undefined;
+  const known = named ?? (asked === null || link !== undefined ? undefined : checkpoints[Number(asked)]);
+  if (known) return Promise.resolve({ ...offered(known), dtype: named && (link as LinkState).dtype });
+  page.message.textContent =
+    typeof link === "object"
+      ? `The link is about ${link.checkpoint.slice(0, 80)}, which is not offered here.`
+      : (link ?? "");
   page.status.hidden = true;
   page.checkpoints.hidden = false;
   return new Promise((resolve) => {
@@ -107,6 +122,7 @@ export function chooseCheckpoint({ checkpoints }: PageFacts): Promise<Chosen> {
 export async function loadCheckpoint(client: WorkerClient<PageCalls>, chosen: Chosen, adapter: Caps): Promise<Loaded> {
   const started = performance.now();
   const asked = new URLSearchParams(location.search);
+  const dtype = asked.get("dtype") ?? chosen.dtype ?? page.dtype.value;
   const { description, isSoftware } = adapter;
   const names = [chosen.name, `on ${description}${isSoftware ? " (software, so slow)" : ""}`];
   page.about.textContent = names.join(" · ");
@@ -123,7 +139,7 @@ export async function loadCheckpoint(client: WorkerClient<PageCalls>, chosen: Ch
   const processor = await client.AutoProcessor.from_pretrained(chosen.place, keeping);
   const model = await client.AutoModelForImageTextToText.from_pretrained(chosen.place, {
     ...keeping,
-    dtype: (asked.get("dtype") ?? page.dtype.value) as "auto", // an invalid one is refused
+    dtype: dtype as "auto", // an invalid one is refused
     weight_cache: isKept,
     fix_vicuna_token_ids: asked.has("fix_vicuna_token_ids"),
     on_progress: ({ loadedBytes, totalBytes }) => {
@@ -138,6 +154,7 @@ export async function loadCheckpoint(client: WorkerClient<PageCalls>, chosen: Ch
   for (const warning of model.warnings) page.about.append(document.createElement("br"), warning);
   page.status.hidden = true;
   await showKept();
+  update({ checkpoint: chosen.isOffered ? chosen.name : undefined, dtype });
   return { model, processor };
 }
 

@@ -5,7 +5,13 @@ import type { Loaded } from "../worker/protocol.ts";
 export interface State {
   /** The model, once it is loaded. */
   readonly loaded: Loaded | undefined;
+  /** The name of the checkpoint, if the page offers it. */
+  readonly checkpoint: string | undefined;
+  /** How its weights are loaded. */
+  readonly dtype: string;
   readonly image: Blob | undefined;
+  /** The name of the image, if it is an example. */
+  readonly imageName: string | undefined;
   /** Suggested questions about the image. */
   readonly questions: readonly string[];
   /** Whether an answer is being written. */
@@ -14,7 +20,10 @@ export interface State {
 
 type Listener = (state: State, before: State) => void;
 
-let current: State = { loaded: undefined, image: undefined, questions: [], writing: false };
+let current: State = {
+  ...{ loaded: undefined, checkpoint: undefined, dtype: "auto" },
+  ...{ image: undefined, imageName: undefined, questions: [], writing: false },
+};
 const listeners: Listener[] = [];
 
 export const state = (): State => current;

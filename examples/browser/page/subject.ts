@@ -13,13 +13,13 @@ const page = {
   camera: element("button", "#open-camera"),
 };
 
-/** Selects an image. */
-function choose(blob: Blob, questions: readonly string[]): void {
+/** Selects an image. @param imageName of an example */
+function choose(blob: Blob, questions: readonly string[], imageName?: string): void {
   page.message.textContent = "";
   URL.revokeObjectURL(page.image.src);
   page.image.src = URL.createObjectURL(blob);
   for (const button of page.images.querySelectorAll("button")) button.ariaPressed = "false";
-  update({ image: blob, questions });
+  update({ image: blob, imageName, questions });
 }
 
 /** Why a file is not an image that can be shown, in people's words; undefined if it is one. */
@@ -45,8 +45,14 @@ async function take(files: readonly File[], questions: readonly string[]): Promi
   page.message.textContent = problems[0] ?? "There was no file in that; drop or paste an image itself";
 }
 
-/** @param questions that suit any image */
-export async function offerImages({ images }: PageFacts, questions: readonly string[]): Promise<void> {
+/** The name of an example: its file's. */
+const nameOf = (image: string) => image.replace(/^.*\/|\.\w+$/g, "");
+
+/**
+ * @param questions that suit any image
+ * @param first the name of the example that is shown at first; default: the first
+ */
+export async function offerImages({ images }: PageFacts, questions: readonly string[], first?: string): Promise<void> {
   page.file.onchange = () => {
     const files = [...(page.file.files ?? [])];
     if (files.length > 0) void take(files, questions);
@@ -74,7 +80,7 @@ export async function offerImages({ images }: PageFacts, questions: readonly str
     if (taken) choose(taken, questions);
   };
   const select = async (entry: PageFacts["images"][number], button: HTMLButtonElement) => {
-    choose(await (await fetched(entry.image)).blob(), entry.questions);
+    choose(await (await fetched(entry.image)).blob(), entry.questions, nameOf(entry.image));
     button.ariaPressed = "true";
   };
   for (const entry of images) {
@@ -83,12 +89,17 @@ export async function offerImages({ images }: PageFacts, questions: readonly str
         page.message.textContent = error.message;
       });
     });
-    button.ariaLabel = `example ${entry.image.replace(/^.*\/|\.\w+$/g, "")}`;
+    button.ariaLabel = `example ${nameOf(entry.image)}`;
     const image = document.createElement("img");
     image.src = entry.image;
     image.alt = "";
     button.append(image);
     page.images.append(button);
   }
-  await select(images[0]!, page.images.querySelector("button")!);
+  const asked = images.findIndex(({ image }) => nameOf(image) === first);
+  const shown = Math.max(0, asked);
+  await select(images[shown]!, page.images.querySelectorAll("button")[shown]!);
+  if (first !== undefined && asked < 0) {
+    page.message.textContent = `The link is about the example ${first.slice(0, 40)}, which is not here.`;
+  }
 }

@@ -1,9 +1,8 @@
 /** The answer, token by token, and what could have been said in place of the chosen one. */
 
-import { percentOf } from "../../../../src/instructblip/instruments/percent.ts";
 import type { Look, SeenToken, SeenWord } from "../../worker/protocol.ts";
 import { element, make, makeButton } from "../elements.ts";
-import { changedFrom, percent, readsOf, visibleText } from "./exploration.ts";
+import { changedFrom, percent, probability, readsOf, visibleText } from "./exploration.ts";
 import { arrowKeys } from "./keys.ts";
 
 const page = {
@@ -62,9 +61,8 @@ export function showAnswer(look: Look, whole: Look | undefined, chosen: number, 
     const button = makeButton("token", "", () => choose(t));
     button.classList.toggle("changed", changed[t] ?? false);
     button.classList.toggle("end", token.isEnd);
-    const probability = Math.exp(token.logprob);
-    button.style.setProperty("--share", String(probability));
-    button.append(make("span", "", textOf(token)), make("small", "", percentOf(token.logprob)));
+    button.style.setProperty("--share", String(Math.exp(token.logprob)));
+    button.append(make("span", "", textOf(token)), make("small", "", probability(token.logprob)));
     if (changed[t]) button.append(make("span", "for-readers", ", changed"));
     button.onpointerenter = () => choose(t);
     button.onfocus = () => choose(t);
@@ -86,7 +84,7 @@ export function markToken(look: Look, chosen: number): void {
   const read = readsOf(look, chosen).reduce((sum, x) => sum + x, 0);
   page.chosen.replaceChildren(
     make("b", "", token.isEnd ? "The end" : `“${textOf(token)}”`),
-    ` was chosen with ${percentOf(token.logprob)}. `,
+    ` was chosen with ${probability(token.logprob)}. `,
     make("span", "soft", `${percent(read)} of its attention went to the image's queries, the rest to words.`),
   );
   page.instead.replaceChildren(...token.top.map((word) => bar(word, word.id === token.id)));
@@ -99,7 +97,7 @@ function bar(word: SeenWord, isChosen: boolean): HTMLLIElement {
   item.append(
     make("span", "word", visibleText(word.text)),
     make("span", "bar"),
-    make("span", "number", percentOf(word.logprob)),
+    make("span", "number", probability(word.logprob)),
   );
   return item;
 }

@@ -1,5 +1,6 @@
 /** What the explorer computes from what it has been told. Pure. */
 import type { InterventionData, SweepUnit } from "../../../../src/index.ts";
+import { percentOf } from "../../../../src/instructblip/instruments/percent.ts";
 import type { Look, SeenWord, Weights } from "../../worker/protocol.ts";
 
 /** One layer and head, or the mean of all (undefined). */
@@ -142,6 +143,11 @@ export function changedFrom(before: readonly number[], after: readonly number[])
     else j++;
   }
   return changed;
+}
+
+/** A log-probability as a probability: as commands write it, but that one too small to matter is `<0.1 %`. */
+export function probability(logprob: number): string {
+  return Math.exp(logprob) < 0.001 ? "<0.1 %" : percentOf(logprob);
 }
 
 /** A share of attention in percent: `100 %`, `12 %`, `0.3 %`. */

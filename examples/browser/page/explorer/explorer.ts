@@ -8,9 +8,11 @@ import { follow, state } from "../state.ts";
 import { markToken, showAnswer, showWritten, type WrittenToken } from "./answer_view.ts";
 import { arrange, type Choice, interventionsOf, leastSure, mapOf, nats, visibleText } from "./exploration.ts";
 import { makeHeads, markHeads } from "./heads_view.ts";
+import { type LinkState, linkedParts, MAP_KINDS, type MapKind, partsOfLink } from "./link.ts";
 import { drawOverlay, followPointer } from "./overlay.ts";
 import { makeQueries, markQueries, showQueries } from "./queries_view.ts";
 import { makeRests, showRestWords } from "./rests.ts";
+import { offerLink } from "./sharing.ts";
 
 const page = {
   form: element("form", "#look"),
@@ -35,7 +37,15 @@ const page = {
   effectHigh: element("span", "#effect-high"),
 };
 
-export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: string): void; close(): void } {
+interface Explorer {
+  /** @param asked a question to begin with */
+  open(asked?: string): void;
+  close(): void;
+  /** Shows what a link is about, as soon as it is open and the model is there. */
+  restore(link: LinkState): void;
+}
+
+export function offerExplorer(client: WorkerClient<PageCalls>): Explorer {
   let isOpen = false;
   let question = "";
   let parts: readonly SweepUnit[] = [];
@@ -49,6 +59,8 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
   let token = 0;
   let pinned: number | undefined;
   let preview: number | undefined;
+  /** What a link asks for, until it is shown. */
+  let linked: LinkState | undefined;
   let looking: AbortController | undefined;
   let measuring: AbortController | undefined;
 
@@ -59,7 +71,17 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
 
   const wordsState = () => (page.words.value === "" ? undefined : Number(page.words.value));
 
-  const shownMap = () => page.maps.querySelector<HTMLInputElement>("input:checked")!.value;
+  const shownMap = () => page.maps.querySelector<HTMLInputElement>("input:checked")!.value as MapKind;
+
+  const link = offerLink(() => {
+    if (!current) return undefined;
+    const { layer, head } = choice();
+    const map = shownMap();
+    return {
+      ...{ question, token, layer, head, query: pinned, words: wordsState(), out: linkedParts(parts, out) },
+      ...(map !== MAP_KINDS[0] && { map }),
+    };
+  });
 
   const draw = () => {
     page.mapChoices.hidden = shownMap() !== "looked";
@@ -157,7 +179,9 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
       offerChoices(seen);
       page.status.textContent = "Point at a token to see what it read, and where that had looked.";
       page.found.hidden = false;
+      if (linked) follows(linked);
       show();
+      link.changed();
     } catch (error) {
       if (signal.aborted) return;
       const { message, hint } = saidOf(error);
@@ -165,6 +189,29 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
     } finally {
       if (looking === controller) page.found.removeAttribute("aria-busy");
     }
+  };
+
+  /** Chooses what a link has chosen; with parts to take out, what it shows is of the answer without them. */
+  const follows = (wanted: LinkState) => {
+    const { numbers, missing } = partsOfLink(parts, wanted.out);
+    if (missing > 0) page.status.textContent = `The link takes out ${missing} parts that this model does not have.`;
+    if (numbers.size > 0 && out.size === 0) {
+      out = numbers;
+      mark();
+      void look();
+      return;
+    }
+    linked = undefined;
+    const select = (one: HTMLSelectElement, value: number | undefined) => {
+      const text = value === undefined ? "" : String(value);
+      if ([...one.options].some((option) => option.value === text)) one.value = text;
+    };
+    select(page.layer, wanted.layer);
+    select(page.head, wanted.head);
+    select(page.words, wanted.words);
+    page.maps.querySelector<HTMLInputElement>(`input[value="${wanted.map ?? MAP_KINDS[0]}"]`)!.checked = true;
+    pinned = wanted.query !== undefined && wanted.query < queries.length ? wanted.query : undefined;
+    token = wanted.token ?? token;
   };
 
   const set = (numbers: readonly number[], isOut: boolean) => {
@@ -229,6 +276,7 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
   /** Asks a question anew. */
   const explore = (text: string) => {
     measuring?.abort();
+    if (linked?.question !== text) linked = undefined;
     question = text;
     page.question.value = text;
     whole = undefined;
@@ -240,6 +288,7 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
     rests.reset();
     page.measured.textContent = "";
     mark();
+    link.changed();
     void look();
   };
 
@@ -259,10 +308,11 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
   };
   followPointer();
   mark();
-  /** Asks the last suggested question, if none has been asked. */
+  /** Asks the link's question, or the last suggested one, if none has been asked. */
   const begin = () => {
     const { loaded, image, questions } = state();
-    if (isOpen && loaded && image && question === "" && questions.length > 0) explore(questions.at(-1)!);
+    const first = linked?.question ?? questions.at(-1);
+    if (isOpen && loaded && image && question === "" && first !== undefined) explore(first);
   };
 
   follow(({ loaded, image, questions }, before) => {
@@ -278,17 +328,22 @@ export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: s
       current = undefined;
       page.found.hidden = true;
       question = "";
+      linked = undefined;
       draw();
+      link.changed();
     }
     begin();
   });
 
   return {
-    open(asked?: string) {
+    open(text?: string) {
       isOpen = true;
-      if (asked !== undefined && asked !== question) explore(asked);
+      if (text !== undefined && text !== question) explore(text);
       else begin();
       draw();
+    },
+    restore(wanted: LinkState) {
+      linked = wanted;
     },
     close() {
       isOpen = false;

@@ -1,8 +1,7 @@
 /** The queries: how much the chosen token read of each, its words, and its switch. */
-import { percentOf } from "../../../../src/instructblip/instruments/percent.ts";
 import type { Look } from "../../worker/protocol.ts";
 import { element, make, makeButton } from "../elements.ts";
-import { percent, readsOf, surestWords, visibleText } from "./exploration.ts";
+import { percent, probability, readsOf, surestWords, visibleText } from "./exploration.ts";
 import { makeSwitch, showEffect } from "./switches.ts";
 
 const page = { list: element("ol", "#queries"), title: element("p", "#queries-about") };
@@ -74,7 +73,7 @@ export function showQueries(look: Look, token: number, pinned: number | undefine
     const sure = chosen.filter(({ logprob }, i) => i === 0 || logprob >= LEAST);
     const list = sure.map((word) => {
       const one = make("span", word.logprob >= LEAST ? "said" : "said soft", `${visibleText(word.text)} `);
-      one.append(make("small", "", percentOf(word.logprob)));
+      one.append(make("small", "", probability(word.logprob)));
       if ("layer" in word) one.title = `in layer ${word.layer}`;
       return one;
     });
