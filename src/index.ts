@@ -110,7 +110,7 @@ export type { EmbeddedImages, EmbeddedTexts } from "./instructblip/model/blip_2_
 export type { InstructedImages } from "./instructblip/model/instructblip.ts";
 export type { InstructedFrames } from "./instructblip/model/instructblip_video.ts";
 export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";
-export type { Blip2QFormerModel, InstructBlipQFormerModel, QFormerOutput } from "./instructblip/model/qformer.ts";
+export type { Blip2QFormer, InstructBlipQFormerModel, QFormerOutput } from "./instructblip/model/qformer.ts";
 export type {
   ImageFeatures,
   ImageParts,

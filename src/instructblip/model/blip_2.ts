@@ -12,7 +12,7 @@ import type { Weights } from "../../modules/weights.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Blip2Config } from "../config/blip_2.ts";
 import type { LanguageModelInputs } from "./language_model.ts";
-import { Blip2QFormerModel } from "./qformer.ts";
+import { Blip2QFormer } from "./qformer.ts";
 import {
   type ImageFeatures,
   type ImageParts,
@@ -25,7 +25,7 @@ import {
 
 /** The image encoder, the Q-Former and the projection. */
 export function blip2ImageFeatures(
-  parts: ImageParts & { readonly qformer: Blip2QFormerModel },
+  parts: ImageParts & { readonly qformer: Blip2QFormer },
   images: ImageTensors,
 ): ImageFeatures {
   const { qformer, language_projection } = parts;
@@ -38,11 +38,11 @@ export function blip2ImageFeatures(
 
 export class Blip2 extends VisionLanguage {
   /** Stored at full precision in a model of lower precision, as in Hugging Face. */
-  readonly qformer: Blip2QFormerModel;
+  readonly qformer: Blip2QFormer;
 
   constructor(weights: Weights, config: Blip2Config) {
     super(weights, config);
-    this.qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
+    this.qformer = new Blip2QFormer(weights.at("qformer").lossless(), config.qformer_config);
   }
 
   imageFeatures(inputs: ImageTensors): ImageFeatures {

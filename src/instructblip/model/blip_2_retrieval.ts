@@ -28,7 +28,7 @@ import { rowMaximum } from "../../tensor/ops/top_k.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Blip2Config } from "../config/blip_2.ts";
-import { Blip2QFormerModel, Blip2TextEmbeddings, type QFormerOutput } from "./qformer.ts";
+import { Blip2QFormer, Blip2TextEmbeddings, type QFormerOutput } from "./qformer.ts";
 import { type ImageTensors, VisionLanguage, visionOutputs } from "./vision_language.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 
@@ -62,14 +62,14 @@ export interface ImageEncoder {
   readonly vision_model: InstructBlipVisionModel;
   /** f32[1, Q, Dq], learned */
   readonly query_tokens: Tensor;
-  readonly qformer: Blip2QFormerModel;
+  readonly qformer: Blip2QFormer;
   readonly vision_projection: Linear;
 }
 
 /** What embeds texts. */
 export interface TextEncoder {
   readonly embeddings: Blip2TextEmbeddings;
-  readonly qformer: Blip2QFormerModel;
+  readonly qformer: Blip2QFormer;
   readonly text_projection: Linear;
 }
 
@@ -132,8 +132,8 @@ function queryTokens(weights: Weights, { num_query_tokens: Q, qformer_config }: 
 }
 
 /** The Q-Former, stored at full precision in a model of lower precision, as in Hugging Face. */
-function fullQFormer(weights: Weights, config: Blip2Config): Blip2QFormerModel {
-  return new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
+function fullQFormer(weights: Weights, config: Blip2Config): Blip2QFormer {
+  return new Blip2QFormer(weights.at("qformer").lossless(), config.qformer_config);
 }
 
 function projection(weights: Weights, { image_text_hidden_size: P, qformer_config }: Blip2Config): Linear {
@@ -144,7 +144,7 @@ function projection(weights: Weights, { image_text_hidden_size: P, qformer_confi
 export class Blip2ImageEncoder extends Module implements ImageEncoder {
   readonly vision_model: InstructBlipVisionModel;
   readonly query_tokens: Tensor;
-  readonly qformer: Blip2QFormerModel;
+  readonly qformer: Blip2QFormer;
   readonly vision_projection: Linear;
 
   constructor(weights: Weights, config: Blip2Config) {
@@ -161,7 +161,7 @@ export class Blip2TextEncoder extends Module implements TextEncoder {
   /** Unused, but in the files. */
   readonly query_tokens: Tensor;
   readonly embeddings: Blip2TextEmbeddings;
-  readonly qformer: Blip2QFormerModel;
+  readonly qformer: Blip2QFormer;
   readonly text_projection: Linear;
 
   constructor(weights: Weights, config: Blip2Config) {

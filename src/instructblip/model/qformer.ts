@@ -308,7 +308,7 @@ export interface Blip2QFormerInputs {
 }
 
 /** The Q-Former of BLIP-2: embeddings of queries, of a text, or of both, after a norm of its own. */
-export class Blip2QFormerModel extends Module {
+export class Blip2QFormer extends Module {
   readonly layernorm: LayerNorm;
   readonly encoder: InstructBlipQFormerEncoder;
 

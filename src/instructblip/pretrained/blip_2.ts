@@ -3,7 +3,7 @@ import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
 import { Blip2Config } from "../config/blip_2.ts";
 import { Blip2 } from "../model/blip_2.ts";
-import type { Blip2QFormerModel } from "../model/qformer.ts";
+import type { Blip2QFormer } from "../model/qformer.ts";
 import type { ImageFeatures } from "../model/vision_language.ts";
 import type { ForwardOptions } from "./forward_options.ts";
 import { blankImages, examplePrompt, type ModelInputs, type VisionInputs } from "./inputs.ts";
@@ -20,8 +20,8 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     super(weights, config, new Blip2(weights, config));
   }
 
-  override get qformer(): Blip2QFormerModel {
-    return super.qformer as Blip2QFormerModel;
+  override get qformer(): Blip2QFormer {
+    return super.qformer as Blip2QFormer;
   }
 
   /** Image features: image encoder, Q-Former and projection, without the language model. */

@@ -13,7 +13,7 @@ import { Blip2Config } from "../../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import { blip2ImageFeatures } from "../../model/blip_2.ts";
 import { instructBlipImageFeatures } from "../../model/instructblip.ts";
-import { Blip2QFormerModel, InstructBlipQFormerModel } from "../../model/qformer.ts";
+import { Blip2QFormer, InstructBlipQFormerModel } from "../../model/qformer.ts";
 import type { ImageFeatures } from "../../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../../model/vision_model.ts";
 import { AutoProcessor } from "../../pretrained/auto_processor.ts";
@@ -119,7 +119,7 @@ async function crossAttentions(
     let features: () => ImageFeatures;
     const pixels = () => device.tensor(inputs.pixel_values.data, inputs.pixel_values.shape);
     if (config instanceof Blip2Config) {
-      const qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
+      const qformer = new Blip2QFormer(weights.at("qformer").lossless(), config.qformer_config);
       features = () => blip2ImageFeatures({ ...parts, qformer }, { pixels: pixels() });
     } else {
       const qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
