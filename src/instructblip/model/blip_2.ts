@@ -11,15 +11,13 @@
 import type { Weights } from "../../modules/weights.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Blip2Config } from "../config/blip_2.ts";
-import type { LanguageModelInputs } from "./language_model.ts";
 import { Blip2QFormer } from "./qformer.ts";
 import {
   type ImageFeatures,
   type ImageParts,
   type ImageTensors,
-  type PromptTensors,
+  languageModel,
   VisionLanguage,
-  type VisionLanguageOutput,
   visionOutputs,
 } from "./vision_language.ts";
 
@@ -41,7 +39,7 @@ export class Blip2 extends VisionLanguage {
   readonly qformer: Blip2QFormer;
 
   constructor(weights: Weights, config: Blip2Config) {
-    super(weights, config);
+    super(weights, config, languageModel);
     this.qformer = new Blip2QFormer(weights.at("qformer").lossless(), config.qformer_config);
   }
 
@@ -58,12 +56,5 @@ export class Blip2 extends VisionLanguage {
 
   featuresOfStates(image_features: Tensor): Tensor {
     return image_features;
-  }
-
-  forward(inputs: ImageTensors & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput {
-    const features = this.imageFeatures(inputs); // image_features [B, Q, D]
-    const inputs_embeds = this.embed(inputs, features.image_features); // [B, L, D]
-    const prompt = { inputs_embeds, attention_mask: inputs.attention_mask };
-    return this.output(features, this.language_model.forward(prompt, options)); // logits [B, L, V]
   }
 }

@@ -33,15 +33,14 @@ import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { InstructBlipConfig } from "../config/instructblip.ts";
 import type { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
-import type { LanguageModelInputs } from "./language_model.ts";
+import type { EmbeddingLanguageModel, LanguageModel } from "./language_model.ts";
 import { InstructBlipQFormerModel } from "./qformer.ts";
 import {
   type ImageFeatures,
   type ImageParts,
   type ImageTensors,
-  type PromptTensors,
+  type MakeLanguageModel,
   VisionLanguage,
-  type VisionLanguageOutput,
   visionOutputs,
 } from "./vision_language.ts";
 
@@ -78,11 +77,14 @@ function qformerFeatures(
   return { qformer_outputs, image_features };
 }
 
-export class InstructBlip extends VisionLanguage<InstructedImages> {
+export class InstructBlip<L extends EmbeddingLanguageModel = LanguageModel> extends VisionLanguage<
+  InstructedImages,
+  L
+> {
   readonly qformer: InstructBlipQFormerModel;
 
-  constructor(weights: Weights, config: InstructBlipConfig | InstructBlipVideoConfig) {
-    super(weights, config);
+  constructor(weights: Weights, config: InstructBlipConfig | InstructBlipVideoConfig, language: MakeLanguageModel<L>) {
+    super(weights, config, language);
     this.qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
   }
 
@@ -96,12 +98,5 @@ export class InstructBlip extends VisionLanguage<InstructedImages> {
 
   featuresOfStates(image: Tensor, instruction: Instruction): Tensor {
     return qformerFeatures(this, image, instruction).image_features; // [B, Q, D]
-  }
-
-  forward(inputs: InstructedImages & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput {
-    const features = this.imageFeatures(inputs); // image_features [B, Q, D]
-    const inputs_embeds = this.embed(inputs, features.image_features); // [B, L, D], the instruction's tokens and the features
-    const prompt = { inputs_embeds, attention_mask: inputs.attention_mask };
-    return this.output(features, this.language_model.forward(prompt, options)); // logits [B, L, V]
   }
 }

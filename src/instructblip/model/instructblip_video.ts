@@ -8,6 +8,7 @@
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { InstructBlip, type InstructedImages } from "./instructblip.ts";
+import type { EmbeddingLanguageModel, LanguageModel } from "./language_model.ts";
 import type { ImageFeatures, ImageTensors } from "./vision_language.ts";
 
 /** B·F images, the frames of each video contiguous, each with the instruction: the batch of InstructedImages is B·F. */
@@ -16,7 +17,7 @@ export interface InstructedFrames extends InstructedImages {
   readonly frames?: number | undefined;
 }
 
-export class InstructBlipVideo extends InstructBlip {
+export class InstructBlipVideo<L extends EmbeddingLanguageModel = LanguageModel> extends InstructBlip<L> {
   /** image_features f32[B, F·Q, D]; the others f32[B·F, …] */
   override imageFeatures({ frames = 1, ...inputs }: InstructedFrames): ImageFeatures {
     const features = super.imageFeatures(inputs);

@@ -46,6 +46,17 @@ export interface LanguageModelStates {
   readonly cross_attentions?: readonly Tensor[] | undefined;
 }
 
+/** The outputs of a language model without its head. */
+export interface BaseLanguageModelOutput extends LanguageModelStates {
+  /** f32[B, L, D], after the final norm; with an encoder f32[B, T, D], the decoder's */
+  readonly last_hidden_state: Tensor;
+  /** With an encoder: f32[B, L, D] */
+  readonly encoder_last_hidden_state?: Tensor;
+}
+
+/** The states of a text: of a decoder-only model behind its layers, of an encoder-decoder the encoder's. */
+export type TextStates = Pick<BaseLanguageModelOutput, "last_hidden_state" | "hidden_states" | "attentions">;
+
 export interface LanguageModelOutput extends LanguageModelStates {
   /** f32[B, L, V]; with an encoder f32[B, T, V] */
   readonly logits: Tensor;
@@ -60,21 +71,36 @@ export interface LanguageModelInputs {
   readonly logits_to_keep?: number | undefined;
 }
 
-export interface LanguageModel extends Module {
+/** A language model, with or without a head. */
+export interface EmbeddingLanguageModel extends Module {
   /** Whether the model is an encoder-decoder: answers then begin with a start token instead of the prompt. */
   readonly is_encoder_decoder: boolean;
-  /** The start token of an encoder-decoder. @throws ConfigError NO_DECODER_START */
-  readonly decoder_start_token_id: number | undefined;
   /** Rows of the token embedding in the checkpoint: ids at or above it cannot be looked up. */
   readonly num_embeddings: number;
+
+  /** Token embeddings. u32[B, T] -> f32[B, T, D] */
+  embed(ids: Tensor<"u32">): Tensor;
+}
+
+/** A language model without a head: LlamaModel, OPTModel, T5Model. */
+export interface BaseLanguageModel extends EmbeddingLanguageModel {
+  /**
+   * One pass, as Hugging Face's forward(): states of the prompt's tokens, with an encoder of decoder_input_ids.
+   *
+   * @throws InputError NO_DECODER_IDS, TOKEN_ID, TOO_MANY_POSITIONS
+   */
+  states(prompt: EmbeddedPrompt, inputs?: Pick<LanguageModelInputs, "decoder_input_ids">): BaseLanguageModelOutput;
+}
+
+/** A language model with its head. */
+export interface LanguageModel extends EmbeddingLanguageModel {
+  /** The start token of an encoder-decoder. @throws ConfigError NO_DECODER_START */
+  readonly decoder_start_token_id: number | undefined;
   /** Rows of the head: ids at or above it cannot be generated. */
   readonly vocabulary: number;
   readonly cacheShape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
   /** Number type of the key/value cache of answers begun from now on. */
   kvCacheDtype: KVCacheDType;
-
-  /** Token embeddings. u32[B, T] -> f32[B, T, D] */
-  embed(ids: Tensor<"u32">): Tensor;
 
   /**
    * One pass, as Hugging Face's forward(): logits of the prompt's tokens, with an encoder of decoder_input_ids.
@@ -82,6 +108,9 @@ export interface LanguageModel extends Module {
    * @throws InputError NO_DECODER_IDS, TOKEN_ID, TOO_MANY_POSITIONS
    */
   forward(prompt: EmbeddedPrompt, inputs?: LanguageModelInputs): LanguageModelOutput;
+
+  /** The states of a text, without the head. @throws InputError TOO_MANY_POSITIONS */
+  textStates(text: EmbeddedPrompt): TextStates;
 
   /**
    * Logits of a state between two layers (of an encoder-decoder: of the decoder) as if it were the last layer's output: the
@@ -134,21 +163,15 @@ export interface CausalStep {
   readonly cache: KVCache | undefined;
 }
 
-/** A decoder-only model. */
-export abstract class CausalLanguageModel extends Module implements LanguageModel {
+/** The layers of a decoder-only model, with its embeddings and without its head. */
+export abstract class CausalModel extends Module implements BaseLanguageModel {
   readonly is_encoder_decoder = false;
-  readonly decoder_start_token_id = undefined;
   abstract readonly embed_tokens: Embedding;
-  abstract readonly lm_head: Linear;
-  abstract readonly cacheShape: LanguageModel["cacheShape"];
-  kvCacheDtype: KVCacheDType = "f32";
 
-  /** All layers before the head. f32[B, T, D] -> f32[B, T, D] */
-  abstract hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor;
+  /** All layers. f32[B, T, D] -> f32[B, T, D] */
+  abstract forward(inputs_embeds: Tensor, step: CausalStep): Tensor;
 
-  abstract readout(states: Tensor): Tensor;
-
-  /** The positions of a prompt in forward(), which count padding; generation has its own. */
+  /** The positions of a prompt in Hugging Face's forward(), which count padding; generation has its own. */
   promptPositions(attention_mask: Ids): Ids {
     return attention_mask.map((row) => row.map((_, slot) => slot));
   }
@@ -156,21 +179,69 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   /** Refuses positions beyond the model's table. [B][T] @throws InputError */
   checkPositions(_positions: Ids): void {}
 
-  /** Chunk size of prefill, in tokens: a launch over a long prompt could exceed a driver's time limit. */
-  prefill_chunk = 512;
-
   /** Offset of position 0 in the table of positions. */
   readonly position_offset: number = 0;
 
-  /** Positions on the GPU, for `hiddenStates`. [B][T] -> u32[B, T] */
+  /** Positions on the GPU, for `forward`. [B][T] -> u32[B, T] */
   positionTensor(positions: Ids): Tensor<"u32"> {
     this.checkPositions(positions);
     const rows = positions.map((row) => row.map((position) => position + this.position_offset));
-    return upload(this.lm_head.weight.device, rows);
+    return upload(this.embed_tokens.weight.device, rows);
   }
 
   get num_embeddings(): number {
     return this.embed_tokens.num_embeddings;
+  }
+
+  embed(ids: Tensor<"u32">): Tensor {
+    return this.embed_tokens.forward(ids);
+  }
+
+  /** All layers of a whole prompt. f32[B, L, D] */
+  readPrompt({ inputs_embeds, attention_mask }: EmbeddedPrompt): Tensor {
+    const positions = this.positionTensor(this.promptPositions(attention_mask));
+    const mask = maskTensor(inputs_embeds.device, attention_mask);
+    return this.forward(inputs_embeds, { positions, mask, cache: undefined });
+  }
+
+  states(prompt: EmbeddedPrompt): BaseLanguageModelOutput & TextStates {
+    return { last_hidden_state: this.readPrompt(prompt), ...this.observed() };
+  }
+
+  observed(): Pick<LanguageModelStates, "hidden_states" | "attentions"> {
+    const { device } = this.embed_tokens.weight;
+    return {
+      hidden_states: observedStates(device, "hidden_states", this.path),
+      attentions: observedStates(device, "attentions", this.path),
+    };
+  }
+}
+
+/** A decoder-only model with its head. */
+export abstract class CausalLanguageModel extends Module implements LanguageModel {
+  readonly is_encoder_decoder = false;
+  readonly decoder_start_token_id = undefined;
+  abstract readonly model: CausalModel;
+  abstract readonly lm_head: Linear;
+  abstract readonly cacheShape: LanguageModel["cacheShape"];
+  kvCacheDtype: KVCacheDType = "f32";
+
+  abstract readout(states: Tensor): Tensor;
+
+  /** Chunk size of prefill, in tokens: a launch over a long prompt could exceed a driver's time limit. */
+  prefill_chunk = 512;
+
+  /** All layers before the head. f32[B, T, D] -> f32[B, T, D] */
+  hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {
+    return this.model.forward(inputs_embeds, step);
+  }
+
+  get embed_tokens(): Embedding {
+    return this.model.embed_tokens;
+  }
+
+  get num_embeddings(): number {
+    return this.model.num_embeddings;
   }
 
   get vocabulary(): number {
@@ -178,26 +249,21 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   }
 
   embed(ids: Tensor<"u32">): Tensor {
-    return this.embed_tokens.forward(ids);
+    return this.model.embed(ids);
   }
 
-  forward(
-    { inputs_embeds, attention_mask }: EmbeddedPrompt,
-    { logits_to_keep }: LanguageModelInputs = {},
-  ): LanguageModelOutput {
-    const positions = this.positionTensor(this.promptPositions(attention_mask));
-    const mask = maskTensor(inputs_embeds.device, attention_mask);
-    const states = this.hiddenStates(inputs_embeds, { positions, mask, cache: undefined }); // [B, L, D]
+  forward(prompt: EmbeddedPrompt, { logits_to_keep }: LanguageModelInputs = {}): LanguageModelOutput {
+    const states = this.model.readPrompt(prompt); // [B, L, D]
     const logits = this.observe(this.lm_head.forward(lastTokens(states, logits_to_keep)));
     return { logits, ...this.observed() };
   }
 
+  textStates(text: EmbeddedPrompt): TextStates {
+    return this.model.states(text);
+  }
+
   observed(): LanguageModelStates {
-    const { device } = this.lm_head.weight;
-    return {
-      hidden_states: observedStates(device, "hidden_states", this.path),
-      attentions: observedStates(device, "attentions", this.path),
-    };
+    return this.model.observed();
   }
 
   /** Logits of every row's last token. f32[B, T, D] -> f32[B, V] */
@@ -255,21 +321,21 @@ class CausalDecoding implements Decoding {
 
   /** The answer's first token is one more visible token of the prompt. */
   #byForward(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
-    const withNext = this.#model.promptPositions(attention_mask.map((row) => [...row, 1]));
+    const withNext = this.#model.model.promptPositions(attention_mask.map((row) => [...row, 1]));
     return { positions: withNext.map((row) => row.slice(0, -1)), next: withNext.map((row) => row.at(-1)!) };
   }
 
   /** Hidden states of a chunk of the prompt, whose keys and values are appended to the cache. @returns f32[B, T, D] */
   #read(inputs_embeds: Tensor, positions: Ids, start: number, T: number): Tensor {
     const part = contiguous(inputs_embeds.narrow(1, start, T)); // [B, T, D]
-    const at = this.#model.positionTensor(positions.map((row) => row.slice(start, start + T)));
+    const at = this.#model.model.positionTensor(positions.map((row) => row.slice(start, start + T)));
     const states = this.#model.hiddenStates(part, { positions: at, cache: this.#cache });
     this.#cache.advance(T);
     return states;
   }
 
   step(tokens: Tensor<"u32">): Tensor {
-    this.#model.checkPositions(this.#next.map((position) => [position]));
+    this.#model.model.checkPositions(this.#next.map((position) => [position]));
     this.#positions ??= this.#upload();
     const logits = this.#replayed.run(tokens);
     this.#cache.commitAdvance(1);
@@ -279,7 +345,7 @@ class CausalDecoding implements Decoding {
 
   extend(tokens: Tensor<"u32">): Tensor {
     const [, T] = sizes(tokens.shape, 2);
-    const positions = this.#model.positionTensor(
+    const positions = this.#model.model.positionTensor(
       this.#next.map((next) => Array.from({ length: T }, (_, t) => next + t)),
     );
     const states = this.#model.hiddenStates(this.#model.embed(tokens), { positions, cache: this.#cache });
@@ -313,7 +379,7 @@ class CausalDecoding implements Decoding {
 
   continuationLogits(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
     const [, T] = sizes(tokens.shape, 2);
-    const positions = this.#model.positionTensor(
+    const positions = this.#model.model.positionTensor(
       rows.map((row) => Array.from({ length: T }, (_, t) => this.#next[row]! + t)),
     );
     const cache = this.#cache.copyRows(rows);
@@ -342,7 +408,7 @@ class CausalDecoding implements Decoding {
   }
 
   #upload(): Tensor<"u32"> {
-    const positions = this.#model.positionTensor(this.#next.map((position) => [position]));
+    const positions = this.#model.model.positionTensor(this.#next.map((position) => [position]));
     positions.device.memory.keep(positions.storage);
     return positions;
   }

@@ -22,10 +22,9 @@ import { rope, ropeTable } from "../../tensor/ops/rope.ts";
 import { ropeAppend } from "../../tensor/ops/rope_append.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { Weight } from "../../tensor/weight.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
 import type { LlamaConfig } from "../config/llama.ts";
-import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
+import { CausalLanguageModel, CausalModel, type CausalStep } from "./language_model.ts";
 
 /** The arguments of every layer of one call, besides its input. */
 export interface LlamaStep extends CausalStep {
@@ -132,7 +131,7 @@ export class LlamaDecoderLayer extends Module {
 const ROTARY = "rotary table";
 
 /** The stack of blocks between embeddings and head. */
-export class LlamaModel extends Module {
+export class LlamaModel extends CausalModel {
   readonly embed_tokens: Embedding;
   readonly layers: readonly LlamaDecoderLayer[];
   readonly norm: RMSNorm;
@@ -141,8 +140,8 @@ export class LlamaModel extends Module {
   /** Cosines and sines of all positions so far: f32[P, d]. */
   #rope: Tensor;
 
-  /** @param table of token embeddings, [any, D] */
-  constructor(weights: Weights, config: LlamaConfig, table: Weight) {
+  /** @param table of token embeddings, [any, D]. Default: of this model without a head */
+  constructor(weights: Weights, config: LlamaConfig, table = tiedTable(weights, ["embed_tokens"], config.hidden_size)) {
     super(weights);
     this.config = config;
     this.#device = weights.device;
@@ -209,10 +208,6 @@ export class LlamaForCausalLM extends CausalLanguageModel {
     this.lm_head = new Linear(weights.at("lm_head"), [table.shape[0], D], { bias: false, weight });
   }
 
-  get embed_tokens(): Embedding {
-    return this.model.embed_tokens;
-  }
-
   get cacheShape() {
     const { num_hidden_layers: layers, numKvHeads: heads, headDim: head_dim } = this.config;
     return { layers, heads, head_dim };
@@ -220,9 +215,5 @@ export class LlamaForCausalLM extends CausalLanguageModel {
 
   readout(states: Tensor): Tensor {
     return this.lm_head.forward(this.model.norm.forward(states));
-  }
-
-  hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {
-    return this.model.forward(inputs_embeds, step);
   }
 }

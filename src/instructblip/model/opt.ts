@@ -21,7 +21,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
 import type { OPTConfig } from "../config/opt.ts";
-import { CausalLanguageModel, type CausalStep, type Ids } from "./language_model.ts";
+import { CausalLanguageModel, CausalModel, type CausalStep, type EmbeddedPrompt, type Ids } from "./language_model.ts";
 
 /** PyTorch's default; Hugging Face's OPT has no field for it. */
 const LAYER_NORM_EPS = 1e-5;
@@ -149,37 +149,34 @@ export class OPTDecoder extends Module {
   }
 }
 
-/** OPT with its head. The head is the token embedding if the config ties them and the checkpoint lacks a head. */
-export class OPTForCausalLM extends CausalLanguageModel {
-  readonly model: { readonly decoder: OPTDecoder };
-  readonly lm_head: Linear;
+/** The decoder, as Hugging Face nests it. f32[B, T, P] -> f32[B, T, P] */
+export class OPTModel extends CausalModel {
+  readonly decoder: OPTDecoder;
   readonly config: OPTConfig;
 
-  constructor(weights: Weights, config: OPTConfig) {
+  /** @param table of token embeddings, [any, P]. Default: of this model without a head */
+  constructor(
+    weights: Weights,
+    config: OPTConfig,
+    table = tiedTable(weights, ["decoder.embed_tokens"], config.embeddingWidth),
+  ) {
     super(weights);
     this.config = config;
-    const { tie_word_embeddings, embeddingWidth: P } = config;
-    const table = tiedTable(weights, ["model.decoder.embed_tokens", ...(tie_word_embeddings ? ["lm_head"] : [])], P);
-    this.model = { decoder: new OPTDecoder(weights.at("model.decoder"), config, table) };
-    const weight = tie_word_embeddings && !weights.has("lm_head.weight") ? table : undefined;
-    this.lm_head = new Linear(weights.at("lm_head"), [table.shape[0], P], { bias: false, weight });
+    this.decoder = new OPTDecoder(weights.at("decoder"), config, table);
   }
 
   get embed_tokens(): Embedding {
-    return this.model.decoder.embed_tokens;
+    return this.decoder.embed_tokens;
   }
 
-  get cacheShape() {
-    const { num_hidden_layers: layers, num_attention_heads: heads, headDim: head_dim } = this.config;
-    return { layers, heads, head_dim };
+  /** Not observed: under a head Hugging Face calls the decoder itself. */
+  forward(inputs_embeds: Tensor, step: CausalStep): Tensor {
+    return this.decoder.forward(inputs_embeds, step);
   }
 
-  readout(states: Tensor): Tensor {
-    return this.lm_head.forward(this.model.decoder.finish(states));
-  }
-
-  hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {
-    return this.model.decoder.forward(inputs_embeds, step);
+  override states(prompt: EmbeddedPrompt) {
+    const { last_hidden_state, ...states } = super.states(prompt);
+    return { last_hidden_state: this.observe(last_hidden_state), ...states };
   }
 
   override readonly position_offset = POSITION_OFFSET;
@@ -204,5 +201,31 @@ export class OPTForCausalLM extends CausalLanguageModel {
         },
       );
     }
+  }
+}
+
+/** OPT with its head. The head is the token embedding if the config ties them and the checkpoint lacks a head. */
+export class OPTForCausalLM extends CausalLanguageModel {
+  readonly model: OPTModel;
+  readonly lm_head: Linear;
+  readonly config: OPTConfig;
+
+  constructor(weights: Weights, config: OPTConfig) {
+    super(weights);
+    this.config = config;
+    const { tie_word_embeddings, embeddingWidth: P } = config;
+    const table = tiedTable(weights, ["model.decoder.embed_tokens", ...(tie_word_embeddings ? ["lm_head"] : [])], P);
+    this.model = new OPTModel(weights.at("model"), config, table);
+    const weight = tie_word_embeddings && !weights.has("lm_head.weight") ? table : undefined;
+    this.lm_head = new Linear(weights.at("lm_head"), [table.shape[0], P], { bias: false, weight });
+  }
+
+  get cacheShape() {
+    const { num_hidden_layers: layers, num_attention_heads: heads, headDim: head_dim } = this.config;
+    return { layers, heads, head_dim };
+  }
+
+  readout(states: Tensor): Tensor {
+    return this.lm_head.forward(this.model.decoder.finish(states));
   }
 }

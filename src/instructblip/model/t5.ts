@@ -23,8 +23,11 @@ import { scale } from "../../tensor/ops/scale.ts";
 import { takeRows } from "../../tensor/ops/take_rows.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import type { Weight } from "../../tensor/weight.ts";
 import type { T5Config } from "../config/t5.ts";
 import {
+  type BaseLanguageModel,
+  type BaseLanguageModelOutput,
   type Decoding,
   type EmbeddedPrompt,
   type Ids,
@@ -34,6 +37,7 @@ import {
   type LanguageModelStates,
   lastTokens,
   maskTensor,
+  type TextStates,
   upload,
 } from "./language_model.ts";
 import { type CrossKeys, T5Stack, type T5StackStep } from "./t5_stack.ts";
@@ -41,82 +45,79 @@ import { type CrossKeys, T5Stack, type T5StackStep } from "./t5_stack.ts";
 /** The names of the embedding table, in the order in which HF ties them. */
 const TABLES = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"];
 
-/** T5 with its head, which is the token embedding unless the checkpoint has one. */
-export class T5ForConditionalGeneration extends Module implements LanguageModel {
+/**
+ * One table has four names, whatever the config says about tying, and a file has some of them. If it has several, HF ties those
+ * that are equal; the encoder's is never used, as prompts are given as embeddings.
+ */
+function tableOf(weights: Weights, name: string, D: number): Weight {
+  return tiedTable(weights, [name, ...TABLES], D);
+}
+
+/** T5 without its head: the token embeddings, encoder and decoder. */
+export class T5Model extends Module implements BaseLanguageModel {
   readonly is_encoder_decoder = true;
-  kvCacheDtype: KVCacheDType = "f32";
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;
   /** `decoder.embed_tokens`: the table of `shared`, under another name. */
   readonly decoder_embed_tokens: Embedding;
-  readonly lm_head: Linear;
   readonly config: T5Config;
 
   constructor(weights: Weights, config: T5Config) {
     super(weights);
     this.config = config;
     const D = config.d_model;
-    // One table has four names, whatever the config says about tying, and a file has some of them. If it has several, HF ties
-    // those that are equal; the encoder's is never used, as prompts are given as embeddings.
-    const table = (name: string) => tiedTable(weights, [name, ...TABLES], D);
-    this.shared = new Embedding(weights.at("shared"), D, { weight: table("shared") });
+    this.shared = new Embedding(weights.at("shared"), D, { weight: tableOf(weights, "shared", D) });
     const decoder = weights.at("decoder.embed_tokens");
-    this.decoder_embed_tokens = new Embedding(decoder, D, { weight: table("decoder.embed_tokens") });
+    this.decoder_embed_tokens = new Embedding(decoder, D, { weight: tableOf(weights, "decoder.embed_tokens", D) });
     this.encoder = new T5Stack(weights.at("encoder"), config, { is_decoder: false });
     this.decoder = new T5Stack(weights.at("decoder"), config, { is_decoder: true });
-    const head = table("lm_head");
-    this.lm_head = new Linear(weights.at("lm_head"), head.shape, { bias: false, weight: head });
     if (TABLES.find((name) => weights.has(`${name}.weight`)) === "lm_head" && !config.scalesLmHeadInput) {
       weights.warn("there are no token embeddings but lm_head's, which in T5 1.1 and Flan-T5 is another table");
     }
-    for (const { weight, path } of [this.decoder_embed_tokens, this.lm_head]) {
-      if (weight.shape[0] === this.num_embeddings) continue;
-      throw new WeightError(
-        "SHAPE_EXPECTED",
-        `${path}.weight: expected ${this.num_embeddings} rows, as ${this.shared.path}.weight, the checkpoint has ${weight.shape[0]}`,
-      );
-    }
+    this.expectRows(this.decoder_embed_tokens);
   }
 
-  get cacheShape() {
-    const { decoderLayers: layers, num_heads: heads, d_kv: head_dim } = this.config;
-    return { layers, heads, head_dim };
+  /** @throws WeightError SHAPE_EXPECTED unless the table has a row for every token of `shared` */
+  protected expectRows({ weight, path }: Embedding | Linear): void {
+    if (weight.shape[0] === this.num_embeddings) return;
+    throw new WeightError(
+      "SHAPE_EXPECTED",
+      `${path}.weight: expected ${this.num_embeddings} rows, as ${this.shared.path}.weight, the checkpoint has ${weight.shape[0]}`,
+    );
   }
 
   get num_embeddings(): number {
     return this.shared.num_embeddings;
   }
 
-  get vocabulary(): number {
-    return this.lm_head.weight.shape[0];
-  }
-
-  /** The start token of the decoder. @throws ConfigError NO_DECODER_START */
-  get decoder_start_token_id(): number {
-    const id = this.config.decoderStartTokenId;
-    if (id !== null && id >= 0 && id < this.num_embeddings) return id;
-    throw new ConfigError("NO_DECODER_START", "text_config has no decoder_start_token_id, which decoding needs", {
-      hint: "T5's is 0",
-    });
-  }
-
   embed(ids: Tensor<"u32">): Tensor {
     return this.shared.forward(ids);
   }
 
-  forward(
+  states(
     prompt: EmbeddedPrompt,
-    { decoder_input_ids, logits_to_keep }: LanguageModelInputs = {},
-  ): LanguageModelOutput {
-    const ids = this.#checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]!);
+    { decoder_input_ids }: Pick<LanguageModelInputs, "decoder_input_ids"> = {},
+  ): BaseLanguageModelOutput {
+    const ids = this.checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]!);
     const { states, cross } = this.encode(prompt);
-    const logits = this.observe(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }, logits_to_keep));
-    return { logits, encoder_last_hidden_state: states, ...this.observed() };
+    const last_hidden_state = this.observe(this.decoded(upload(prompt.inputs_embeds.device, ids), { cross }));
+    return { last_hidden_state, encoder_last_hidden_state: states, ...this.observed() };
+  }
+
+  textStates({ inputs_embeds, attention_mask }: EmbeddedPrompt): TextStates {
+    const { device } = inputs_embeds;
+    const { encoder } = this;
+    const last_hidden_state = encoder.forward(inputs_embeds, { mask: maskTensor(device, attention_mask) }); // [B, L, D]
+    return {
+      last_hidden_state,
+      hidden_states: observedStates(device, "hidden_states", encoder.path),
+      attentions: observedStates(device, "attentions", encoder.path),
+    };
   }
 
   observed(): LanguageModelStates {
-    const { device } = this.lm_head.weight;
+    const { device } = this.shared.weight;
     const { encoder, decoder } = this;
     return {
       encoder_hidden_states: observedStates(device, "hidden_states", encoder.path),
@@ -125,10 +126,6 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
       decoder_attentions: observedStates(device, "attentions", decoder.path),
       cross_attentions: observedStates(device, "cross_attentions", decoder.path),
     };
-  }
-
-  begin(batch: number, capacity: number): Decoding {
-    return new T5Decoding(this, batch, capacity);
   }
 
   /**
@@ -149,21 +146,13 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     return { states, cross: { layers, mask } };
   }
 
-  /** @param ids u32[B, T] @returns logits f32[B, T, V], or of the last tokens only */
-  decode(ids: Tensor<"u32">, step: T5StackStep, logits_to_keep?: number): Tensor {
-    const all = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
-    return this.#head(lastTokens(all, logits_to_keep));
+  /** The decoder's states of its own tokens. @param ids u32[B, T] @returns f32[B, T, D] */
+  decoded(ids: Tensor<"u32">, step: T5StackStep): Tensor {
+    return this.decoder.forward(this.decoder_embed_tokens.forward(ids), step);
   }
 
-  readout(states: Tensor): Tensor {
-    return this.#head(this.decoder.final_layer_norm.forward(states));
-  }
-
-  #head(states: Tensor): Tensor {
-    return this.lm_head.forward(this.config.scalesLmHeadInput ? scale(states, this.config.d_model ** -0.5) : states);
-  }
-
-  #checkIds(ids: Ids | undefined, B: number): Ids {
+  /** @throws InputError NO_DECODER_IDS, BAD_INPUT, TOKEN_ID */
+  protected checkIds(ids: Ids | undefined, B: number): Ids {
     if (!ids) {
       throw new InputError("NO_DECODER_IDS", "T5's forward needs decoder_input_ids", {
         hint: "[[0], …] for one start token a row",
@@ -178,6 +167,64 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
       throw new InputError("TOKEN_ID", `decoder_input_ids: ${wrong} is not a token id below ${rows}`);
     }
     return ids;
+  }
+}
+
+/** T5 with its head, which is the token embedding unless the checkpoint has one. */
+export class T5ForConditionalGeneration extends T5Model implements LanguageModel {
+  kvCacheDtype: KVCacheDType = "f32";
+  readonly lm_head: Linear;
+
+  constructor(weights: Weights, config: T5Config) {
+    super(weights, config);
+    const head = tableOf(weights, "lm_head", config.d_model);
+    this.lm_head = new Linear(weights.at("lm_head"), head.shape, { bias: false, weight: head });
+    this.expectRows(this.lm_head);
+  }
+
+  get cacheShape() {
+    const { decoderLayers: layers, num_heads: heads, d_kv: head_dim } = this.config;
+    return { layers, heads, head_dim };
+  }
+
+  get vocabulary(): number {
+    return this.lm_head.weight.shape[0];
+  }
+
+  /** The start token of the decoder. @throws ConfigError NO_DECODER_START */
+  get decoder_start_token_id(): number {
+    const id = this.config.decoderStartTokenId;
+    if (id !== null && id >= 0 && id < this.num_embeddings) return id;
+    throw new ConfigError("NO_DECODER_START", "text_config has no decoder_start_token_id, which decoding needs", {
+      hint: "T5's is 0",
+    });
+  }
+
+  forward(
+    prompt: EmbeddedPrompt,
+    { decoder_input_ids, logits_to_keep }: LanguageModelInputs = {},
+  ): LanguageModelOutput {
+    const ids = this.checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]!);
+    const { states, cross } = this.encode(prompt);
+    const logits = this.observe(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }, logits_to_keep));
+    return { logits, encoder_last_hidden_state: states, ...this.observed() };
+  }
+
+  begin(batch: number, capacity: number): Decoding {
+    return new T5Decoding(this, batch, capacity);
+  }
+
+  /** @param ids u32[B, T] @returns logits f32[B, T, V], or of the last tokens only */
+  decode(ids: Tensor<"u32">, step: T5StackStep, logits_to_keep?: number): Tensor {
+    return this.#head(lastTokens(this.decoded(ids, step), logits_to_keep)); // states [B, T, D]
+  }
+
+  readout(states: Tensor): Tensor {
+    return this.#head(this.decoder.final_layer_norm.forward(states));
+  }
+
+  #head(states: Tensor): Tensor {
+    return this.lm_head.forward(this.config.scalesLmHeadInput ? scale(states, this.config.d_model ** -0.5) : states);
   }
 }
 

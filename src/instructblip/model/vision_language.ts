@@ -1,6 +1,6 @@
 /**
  * The parts that InstructBLIP and its siblings share: image encoder, learned queries, projection and language model, and the
- * types of inputs and outputs. Each model's own forward() combines them.
+ * types of inputs and outputs. forward() and states() combine them; imageFeatures() is each model's own.
  *
  * B rows, Q image features a row, L prompt tokens with the placeholders, D hidden size of the language model, Dq of the
  * Q-Former, E width of the token embeddings, V vocabulary.
@@ -16,11 +16,20 @@ import { takeRows } from "../../tensor/ops/take_rows.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "../config/config.ts";
-import type { EmbeddedPrompt, Ids, LanguageModel, LanguageModelInputs, LanguageModelOutput } from "./language_model.ts";
-import { LlamaForCausalLM } from "./llama.ts";
-import { OPTForCausalLM } from "./opt.ts";
+import type {
+  BaseLanguageModel,
+  BaseLanguageModelOutput,
+  EmbeddedPrompt,
+  EmbeddingLanguageModel,
+  Ids,
+  LanguageModel,
+  LanguageModelInputs,
+  LanguageModelOutput,
+} from "./language_model.ts";
+import { LlamaForCausalLM, LlamaModel } from "./llama.ts";
+import { OPTForCausalLM, OPTModel } from "./opt.ts";
 import type { QFormerOutput } from "./qformer.ts";
-import { T5ForConditionalGeneration } from "./t5.ts";
+import { T5ForConditionalGeneration, T5Model } from "./t5.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 
 /** Images on the device. */
@@ -65,6 +74,11 @@ export interface VisionLanguageOutput extends ImageFeatures {
   readonly language_model_outputs: LanguageModelOutput;
 }
 
+/** Tensors live until disposed, or until the `device.scope` they were made in ends. */
+export interface VisionLanguageBaseOutput extends ImageFeatures {
+  readonly language_model_outputs: BaseLanguageModelOutput;
+}
+
 /** The parts of a model before its language model. */
 export interface ImageParts {
   readonly vision_model: InstructBlipVisionModel;
@@ -83,17 +97,30 @@ export function visionOutputs({ vision_model }: Pick<ImageParts, "vision_model">
   return { last_hidden_state: ofRows(last_hidden_state), pooler_output: ofRows(pooler_output) };
 }
 
-/** @typeParam I the images, and the Q-Former's other inputs */
-export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> extends Module implements ImageParts {
+/**
+ * @typeParam I the images, and the Q-Former's other inputs
+ * @typeParam L the language model, with its head (forward) or without (states)
+ */
+export abstract class VisionLanguage<
+    I extends ImageTensors = ImageTensors,
+    L extends EmbeddingLanguageModel = LanguageModel,
+  >
+  extends Module
+  implements ImageParts
+{
   readonly device: Device;
   readonly query_tokens: Tensor;
   readonly vision_model: InstructBlipVisionModel;
   abstract readonly qformer: Module;
   readonly language_projection: Linear;
-  readonly language_model: LanguageModel;
+  readonly language_model: L;
 
-  /** Binds every parameter to the checkpoint by name and shape; `Weights.load` reads the numbers. */
-  constructor(weights: Weights, config: VisionLanguageConfig) {
+  /**
+   * Binds every parameter to the checkpoint by name and shape; `Weights.load` reads the numbers.
+   *
+   * @param language makes the language model: languageModel, or baseLanguageModel
+   */
+  constructor(weights: Weights, config: VisionLanguageConfig, language: MakeLanguageModel<L>) {
     super(weights);
     this.device = weights.device;
     const { num_query_tokens: Q, qformer_config, text_config } = config;
@@ -103,7 +130,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
       text_config.hidden_size,
       qformer_config.hidden_size,
     ]);
-    this.language_model = languageModel(weights.at("language_model"), text_config);
+    this.language_model = language(weights.at("language_model"), text_config);
   }
 
   /** Images to image features. */
@@ -119,7 +146,29 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   abstract featuresOfStates(states: Tensor, inputs: Omit<I, keyof ImageTensors>): Tensor;
 
   /** The whole model. */
-  abstract forward(inputs: I & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput;
+  forward(
+    this: VisionLanguage<I, LanguageModel>,
+    inputs: I & PromptTensors,
+    options?: LanguageModelInputs,
+  ): VisionLanguageOutput {
+    const features = this.imageFeatures(inputs); // image_features [B, Q, D]
+    const answered = this.language_model.forward(this.prompted(inputs, features), options);
+    const logits = this.observe(answered.logits); // [B, L, V]
+    return { ...features, logits, language_model_outputs: { ...answered, logits } };
+  }
+
+  /** The whole model, whose language model has no head. */
+  states(
+    this: VisionLanguage<I, BaseLanguageModel>,
+    inputs: I & PromptTensors,
+    options?: LanguageModelInputs,
+  ): VisionLanguageBaseOutput {
+    const features = this.imageFeatures(inputs); // image_features [B, Q, D]
+    return {
+      ...features,
+      language_model_outputs: this.language_model.states(this.prompted(inputs, features), options),
+    };
+  }
 
   /** The learned queries of B rows. f32[1, Q, Dq] -> f32[B, Q, Dq] */
   static queries({ query_tokens }: Pick<ImageParts, "query_tokens">, B: number): Tensor {
@@ -129,7 +178,11 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
 
   /** The language model's input: the part of forward() before it, from the images' states on. */
   prompt(states: Tensor, inputs: Omit<I, keyof ImageTensors> & PromptTensors): EmbeddedPrompt {
-    const image_features = this.featuresOfStates(states, inputs); // [B, Q, D]
+    return this.prompted(inputs, { image_features: this.featuresOfStates(states, inputs) });
+  }
+
+  /** The language model's input: the text's tokens and the image features. */
+  protected prompted(inputs: PromptTensors, { image_features }: Pick<ImageFeatures, "image_features">): EmbeddedPrompt {
     return { inputs_embeds: this.embed(inputs, image_features), attention_mask: inputs.attention_mask };
   }
 
@@ -137,14 +190,6 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   protected embed({ input_ids, placeholders, count }: PromptTensors, image_features: Tensor): Tensor {
     const embeds = this.language_model.embed(input_ids); // [B, L, E], E = D but in OPT-350M
     return maskedScatter(embeds, rowsOfWidth(image_features, sizes(embeds.shape, 3)[2], count), placeholders);
-  }
-
-  /** The output of forward(); the logits are observed as the model's output. */
-  protected output(features: ImageFeatures, answered: LanguageModelOutput): VisionLanguageOutput {
-    const logits = this.observe(answered.logits);
-    const { vision_outputs, qformer_outputs, image_features } = features;
-    const language_model_outputs = { ...answered, logits };
-    return { logits, vision_outputs, qformer_outputs, image_features, language_model_outputs };
   }
 }
 
@@ -161,7 +206,11 @@ function rowsOfWidth(image_features: Tensor, E: number, count: number): Tensor {
     .reshape([count, E]);
 }
 
-function languageModel(weights: Weights, config: TextConfig): LanguageModel {
+/** Makes a language model of the parameters at `weights`. */
+export type MakeLanguageModel<L> = (weights: Weights, config: TextConfig) => L;
+
+/** A language model with its head. */
+export function languageModel(weights: Weights, config: TextConfig): LanguageModel {
   switch (config.model_type) {
     case "llama":
       return new LlamaForCausalLM(weights, config);
@@ -169,5 +218,17 @@ function languageModel(weights: Weights, config: TextConfig): LanguageModel {
       return new OPTForCausalLM(weights, config);
     case "t5":
       return new T5ForConditionalGeneration(weights, config);
+  }
+}
+
+/** A language model without its head, whose parameters have the names of Hugging Face's base model. */
+export function baseLanguageModel(weights: Weights, config: TextConfig): BaseLanguageModel {
+  switch (config.model_type) {
+    case "llama":
+      return new LlamaModel(weights, config);
+    case "opt":
+      return new OPTModel(weights, config);
+    case "t5":
+      return new T5Model(weights, config);
   }
 }

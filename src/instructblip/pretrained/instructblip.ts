@@ -6,7 +6,8 @@ import { InstructBlipConfig } from "../config/instructblip.ts";
 import { InstructBlip, type InstructedImages, type Instruction } from "../model/instructblip.ts";
 import { type Ids, upload } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";
-import type { ImageFeatures, VisionLanguageOutput } from "../model/vision_language.ts";
+import { type ImageFeatures, languageModel, type VisionLanguageOutput } from "../model/vision_language.ts";
+import type { InputRules } from "./base/prompted_model.ts";
 import type { ForwardOptions } from "./forward_options.ts";
 import {
   blankImages,
@@ -26,14 +27,27 @@ export interface InstructBlipInputs extends ModelInputs, QFormerInputs {
 }
 export interface InstructBlipOutput extends VisionLanguageOutput {}
 
-export const INSTRUCTED_INPUTS = [
-  "pixel_values",
-  "qformer_input_ids",
-  "qformer_attention_mask",
-  "input_ids",
-  "attention_mask",
-  "interpolate_pos_encoding",
-] as const satisfies (keyof InstructBlipInputs)[];
+/** The Q-Former reads an instruction. */
+export const INSTRUCTED: InputRules<InstructBlipConfig, InstructBlipInputs, InstructedImages> = {
+  names: [
+    "pixel_values",
+    "qformer_input_ids",
+    "qformer_attention_mask",
+    "input_ids",
+    "attention_mask",
+    "interpolate_pos_encoding",
+  ] satisfies (keyof InstructBlipInputs)[],
+  pixel_layout: ["B", "3", "H", "W"],
+  featuresOf: ({ num_query_tokens }) => num_query_tokens,
+  rowsOf: ({ qformer_input_ids }, B) => B ?? qformer_input_ids?.length,
+  checkWords: (inputs, qformer: InstructBlipQFormerModel, B) => expectWords(inputs, qformer.embeddings, B),
+  uploadWords: (device, { num_query_tokens }, inputs) => uploadInstruction(device, inputs, num_query_tokens),
+  exampleInputs: (config) => ({
+    pixel_values: blankImages(config, 1),
+    qformer_input_ids: [EXAMPLE_TEXT],
+    input_ids: [examplePrompt(config)],
+  }),
+};
 
 export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
   InstructBlipConfig,
@@ -41,10 +55,9 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
   InstructedImages
 > {
   static readonly config_class = InstructBlipConfig;
-  protected readonly input_names = INSTRUCTED_INPUTS;
 
   constructor(weights: Weights, config: InstructBlipConfig) {
-    super(weights, config, new InstructBlip(weights, config));
+    super(weights, config, new InstructBlip(weights, config, languageModel), INSTRUCTED);
   }
 
   override get qformer(): InstructBlipQFormerModel {
@@ -59,23 +72,6 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
   ): Promise<ImageFeatures>;
   async get_image_features(...given: unknown[]): Promise<ImageFeatures> {
     return this.look("get_image_features", given, (features) => features);
-  }
-
-  protected override rowsOf({ qformer_input_ids }: InstructBlipInputs, B: number | undefined): number | undefined {
-    return B ?? qformer_input_ids?.length;
-  }
-
-  protected override checkWords(inputs: InstructBlipInputs, B: number | undefined): void {
-    expectWords(inputs, this.qformer.embeddings, B);
-  }
-
-  protected uploadWords(inputs: VisionInputs & QFormerInputs): Instruction {
-    return uploadInstruction(this.device, inputs, this.config.num_query_tokens);
-  }
-
-  protected exampleInputs(): InstructBlipInputs {
-    const pixel_values = blankImages(this.config, 1);
-    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(this.config)] };
   }
 }
 

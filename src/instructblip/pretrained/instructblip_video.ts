@@ -3,11 +3,11 @@ import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
 import { sizes } from "../../tensor/shape.ts";
 import { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
-import type { Instruction } from "../model/instructblip.ts";
 import { InstructBlipVideo, type InstructedFrames } from "../model/instructblip_video.ts";
 import type { Ids } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";
-import type { ImageFeatures } from "../model/vision_language.ts";
+import { type ImageFeatures, languageModel } from "../model/vision_language.ts";
+import type { InputRules } from "./base/prompted_model.ts";
 import type { ForwardOptions } from "./forward_options.ts";
 import {
   blankImages,
@@ -18,12 +18,40 @@ import {
   type QFormerInputs,
   type VisionInputs,
 } from "./inputs.ts";
-import { INSTRUCTED_INPUTS, uploadInstruction } from "./instructblip.ts";
+import { INSTRUCTED, uploadInstruction } from "./instructblip.ts";
 import { VisionLanguageModel } from "./vision_language_model.ts";
 
 /** Model inputs from the processor: pixel_values f32[B, F, 3, H, W], F·Q placeholders in every row. */
 export interface InstructBlipVideoInputs extends ModelInputs, QFormerInputs {
   input_ids: Ids;
+}
+
+/** Every frame is an image with its video's instruction. */
+export const INSTRUCTED_FRAMES: InputRules<InstructBlipVideoConfig, InstructBlipVideoInputs, InstructedFrames> = {
+  names: INSTRUCTED.names,
+  pixel_layout: ["B", "F", "3", "H", "W"],
+  featuresOf: ({ num_query_tokens }, { shape }) => framesIn(shape) * num_query_tokens,
+  rowsOf: ({ qformer_input_ids }, B) => B ?? qformer_input_ids?.length,
+  checkWords: (inputs, qformer: InstructBlipQFormerModel, B) => expectWords(inputs, qformer.embeddings, B),
+  uploadWords: (device, { num_query_tokens }, { pixel_values, qformer_input_ids, qformer_attention_mask }) => {
+    const F = framesIn(pixel_values.shape);
+    const perFrame = (rows: Ids) => rows.flatMap((row) => new Array<readonly number[]>(F).fill(row));
+    const instructed = {
+      qformer_input_ids: perFrame(qformer_input_ids),
+      ...(qformer_attention_mask && { qformer_attention_mask: perFrame(qformer_attention_mask) }),
+    };
+    return { ...uploadInstruction(device, instructed, num_query_tokens), frames: F };
+  },
+  exampleInputs: (config) => {
+    const { data, shape } = blankImages(config, 1);
+    const pixel_values = { data, shape: [1, ...shape] };
+    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(config)] };
+  },
+};
+
+/** F of pixel_values [B, F, 3, H, W]. */
+function framesIn(shape: readonly number[]): number {
+  return sizes(shape, 5)[1];
 }
 
 export class InstructBlipVideoForConditionalGeneration extends VisionLanguageModel<
@@ -32,11 +60,9 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
   InstructedFrames
 > {
   static readonly config_class = InstructBlipVideoConfig;
-  protected readonly input_names = INSTRUCTED_INPUTS;
-  protected override readonly pixel_layout = ["B", "F", "3", "H", "W"];
 
   constructor(weights: Weights, config: InstructBlipVideoConfig) {
-    super(weights, config, new InstructBlipVideo(weights, config));
+    super(weights, config, new InstructBlipVideo(weights, config, languageModel), INSTRUCTED_FRAMES);
   }
 
   override get qformer(): InstructBlipQFormerModel {
@@ -51,36 +77,5 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
   ): Promise<ImageFeatures>;
   async get_video_features(...given: unknown[]): Promise<ImageFeatures> {
     return this.look("get_video_features", given, (features) => features);
-  }
-
-  protected override featuresOf({ shape }: VisionInputs["pixel_values"]): number {
-    const [, F] = sizes(shape, 5);
-    return F * this.config.num_query_tokens;
-  }
-
-  protected override rowsOf({ qformer_input_ids }: InstructBlipVideoInputs, B: number | undefined): number | undefined {
-    return B ?? qformer_input_ids?.length;
-  }
-
-  protected override checkWords(inputs: InstructBlipVideoInputs, B: number | undefined): void {
-    expectWords(inputs, this.qformer.embeddings, B);
-  }
-
-  /** Every frame has its video's instruction. */
-  protected uploadWords({ pixel_values, ...inputs }: VisionInputs & QFormerInputs): Instruction & { frames: number } {
-    const [, F] = sizes(pixel_values.shape, 5);
-    const perFrame = (rows: Ids) => rows.flatMap((row) => new Array<readonly number[]>(F).fill(row));
-    const { qformer_input_ids, qformer_attention_mask } = inputs;
-    const instructed = {
-      qformer_input_ids: perFrame(qformer_input_ids),
-      ...(qformer_attention_mask && { qformer_attention_mask: perFrame(qformer_attention_mask) }),
-    };
-    return { ...uploadInstruction(this.device, instructed, this.config.num_query_tokens), frames: F };
-  }
-
-  protected exampleInputs(): InstructBlipVideoInputs {
-    const { data, shape } = blankImages(this.config, 1);
-    const pixel_values = { data, shape: [1, ...shape] };
-    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(this.config)] };
   }
 }

@@ -1,8 +1,8 @@
 /**
- * The public model class, with Hugging Face's methods. It checks inputs and uploads them, and calls model/ (one pass),
- * generation/ (answers and rankings), load.ts and save_pretrained.ts.
+ * The public model class, with Hugging Face's methods. base/ checks inputs and uploads them, and calls model/ (one pass); here
+ * are generation/ (answers and rankings) and the image cache.
  */
-import { observeStates, observing, type StateOptions } from "../../modules/observer.ts";
+import { observing, type StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
 import type { Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
@@ -13,51 +13,19 @@ import type { VisionLanguageConfig } from "../config/config.ts";
 import { expectKin } from "../generation/assisted/kin.ts";
 import { compileAnswer, type GenerateOptions, generate, type Question, rank } from "../generation/generate.ts";
 import { computeTransitionScores } from "../generation/logprobs.ts";
-import { numericError } from "../generation/numerics.ts";
 import type { GenerateOutput, StepScores } from "../generation/output.ts";
-import { expectEvenImages, NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Callbacks, streamerOf } from "../generation/streamer.ts";
-import { checkInterventions } from "../interventions/intervention.ts";
-import { Plan } from "../interventions/plan.ts";
-import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
-import { meanLoss, nextTokens, tokenLosses } from "../model/loss.ts";
+import type { EmbeddedPrompt, Ids } from "../model/language_model.ts";
 import type { QFormerOutput } from "../model/qformer.ts";
-import type {
-  ImageFeatures,
-  ImageTensors,
-  PromptTensors,
-  VisionLanguage,
-  VisionLanguageOutput,
-} from "../model/vision_language.ts";
+import type { ImageTensors, VisionLanguage } from "../model/vision_language.ts";
 import { GenerationConfig, withConfigs } from "../transformers/generation_config.ts";
-import {
-  checkForward,
-  decoderInputs,
-  FORWARD_OPTIONS,
-  type ForwardInputs,
-  type ForwardOptions,
-  readCall,
-  STATE_OPTIONS,
-} from "./forward_options.ts";
-import { ImageCache, type ImageLookup, sharedImages } from "./image_cache.ts";
-import {
-  emptyPrompt,
-  expectIds,
-  expectPixelShape,
-  expectPixels,
-  expectPlaceholders,
-  expectRectangle,
-  framesOf,
-  type HostTensor,
-  imagesOf,
-  type ModelInputs,
-  maskOf,
-  refusePlaceholders,
-  type VisionInputs,
-} from "./inputs.ts";
+import { LogitsModel } from "./base/logits_model.ts";
+import type { InputRules } from "./base/prompted_model.ts";
+import { checkForward, type ForwardInputs, type ForwardOptions, readCall } from "./forward_options.ts";
+import { ImageCache, type ImageLookup } from "./image_cache.ts";
+import { expectPixels, framesOf, type HostTensor, type ModelInputs, type VisionInputs } from "./inputs.ts";
 import { IMAGE_CACHE, type Loaded } from "./load.ts";
-import { PretrainedModel } from "./pretrained_model.ts";
 
 /**
  * @typeParam C its config
@@ -68,99 +36,27 @@ export abstract class VisionLanguageModel<
   C extends VisionLanguageConfig = VisionLanguageConfig,
   I extends ModelInputs = ModelInputs,
   T extends ImageTensors = ImageTensors,
-> extends PretrainedModel<C> {
-  /** The model itself: tensors in, tensors out. */
-  readonly model: VisionLanguage<T>;
+> extends LogitsModel<C, I, T> {
   /**
    * What generate() takes for options that neither the call nor its `generation_config` has: at first the special token ids
    * of text_config. It is Hugging Face's `model.language_model.generation_config`, the one that counts there, too: the
    * checkpoint's generation_config.json is read by `GenerationConfig.from_pretrained`, and by pipeline().
    */
   generation_config: GenerationConfig;
-  /** The names of `I`; other arguments of generate() must be options. */
-  protected abstract readonly input_names: readonly string[];
-  /** Names of the dimensions of pixel_values. */
-  protected readonly pixel_layout: readonly string[] = ["B", "3", "H", "W"];
   #images: ImageCache;
 
-  constructor(weights: Weights, config: C, model: VisionLanguage<T>) {
-    super(weights, config);
-    this.model = model;
+  constructor(weights: Weights, config: C, model: VisionLanguage<T>, rules: InputRules<C, I, T>) {
+    super(weights, config, model, rules);
     this.#images = new ImageCache(weights.device, IMAGE_CACHE);
     this.generation_config = GenerationConfig.from_model_config(config);
   }
 
-  /** f32[1, Q, Dq], learned */
-  get query_tokens(): Tensor {
-    return this.model.query_tokens;
-  }
-
-  get vision_model(): VisionLanguage["vision_model"] {
-    return this.model.vision_model;
-  }
-
-  get qformer(): VisionLanguage["qformer"] {
-    return this.model.qformer;
-  }
-
-  get language_projection(): VisionLanguage["language_projection"] {
-    return this.model.language_projection;
-  }
-
-  get language_model(): LanguageModel {
-    return this.model.language_model;
+  override get architecture(): string {
+    return this.config.family.architecture;
   }
 
   protected override wasLoaded({ image_cache }: Loaded<unknown>): void {
     this.#images = new ImageCache(this.device, image_cache);
-  }
-
-  /**
-   * One pass over prompt and image.
-   *
-   * An image that several rows show is encoded once, unless an observer or intervention reaches the image encoder.
-   *
-   * LLaMA's positions are 0 … L-1, padding included, as in HF's forward(); generate() derives them from the mask.
-   * output_hidden_states and output_attentions apply to all parts; in HF's composite to the language model alone.
-   *
-   * @throws InputError for inputs that cannot be used; NumericError for a loss that is NaN
-   */
-  async forward(
-    inputs: I & ForwardInputs,
-    options?: Partial<ForwardInputs> & ForwardOptions,
-    ...more: never[]
-  ): Promise<VisionLanguageOutput>;
-  async forward(...given: unknown[]): Promise<VisionLanguageOutput> {
-    const { inputs, options } = readCall<I>("forward", given, this.input_names, FORWARD_OPTIONS);
-    const { observer, check_numerics, interventions, labels, logits_to_keep, decoder_input_ids, ...states } =
-      options as ForwardInputs & ForwardOptions;
-    const changes = checkInterventions(interventions ?? []);
-    const prompt = this.readPrompt(inputs);
-    if (changes.length > 0) expectEvenImages(prompt, this.config.image_token);
-    checkForward(this.language_model, { labels, logits_to_keep, decoder_input_ids }, prompt.B);
-    const answer = { decoder_input_ids: decoder_input_ids ?? decoderInputs(this, labels), logits_to_keep };
-    const run = () => this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
-    const decoder = this.language_model.is_encoder_decoder ? answer.decoder_input_ids : undefined;
-    const length = decoder?.[0]?.length ?? prompt.L;
-    const call = { rows: prompt.B, length, passes: 1, run };
-    const pass = () => {
-      const output = changes.length > 0 ? new Plan(this.device, changes, call).during(0, run) : run();
-      if (!labels) return { output };
-      const { logits } = output;
-      const [, L] = sizes(logits.shape, 3);
-      const targets = this.language_model.is_encoder_decoder ? labels : nextTokens(labels, L);
-      return { output, targets, losses: tokenLosses(logits, targets) };
-    };
-    const { output, targets, losses } = await observing(this.device, observer, () =>
-      observeStates(this.device, states, pass),
-    );
-    if (!targets || !losses) return output;
-    const costs = await losses.read();
-    losses.dispose();
-    if (check_numerics !== false && costs.some(Number.isNaN)) {
-      throw await numericError(this.device, "the loss is NaN: the logits have a NaN or an infinity", pass, observer);
-    }
-    return { loss: meanLoss(costs, targets), ...output };
   }
 
   /**
@@ -172,11 +68,11 @@ export abstract class VisionLanguageModel<
    */
   async imageStates(inputs: VisionInputs): Promise<Tensor> {
     const { pixel_values, interpolate_pos_encoding = false } = inputs;
-    expectPixels(pixel_values, this.pixel_layout);
+    expectPixels(pixel_values, this.rules.pixel_layout);
     const frames = framesOf(pixel_values);
     const [, , height, width] = sizes(frames.shape, 4);
     this.vision_model.embeddings.checkSize(height, width, interpolate_pos_encoding);
-    const states = () => this.model.imageStates(this.#uploadPixels({ ...inputs } as I, frames));
+    const states = () => this.model.imageStates(this.uploadPixels(inputs, frames));
     return observing(this.device, undefined, states);
   }
 
@@ -191,7 +87,7 @@ export abstract class VisionLanguageModel<
    */
   async logitsOfStates(states: Tensor, inputs: I & ForwardInputs): Promise<Tensor> {
     const { decoder_input_ids, logits_to_keep } = inputs;
-    const prompt = this.#readIds(inputs);
+    const prompt = this.readIds(inputs);
     this.checkWords(inputs, prompt.B);
     checkForward(this.language_model, { decoder_input_ids, logits_to_keep }, prompt.B);
     const [b = 0, ...shape] = states.shape;
@@ -202,7 +98,7 @@ export abstract class VisionLanguageModel<
     return observing(this.device, undefined, () => {
       const all = [prompt.B, frames, ...shape];
       const own = b === frames ? contiguous(states.reshape([1, frames, ...shape]).expand(all)) : states;
-      const words = { ...this.uploadWords(inputs), ...this.#uploadPrompt(prompt) };
+      const words = { ...this.uploadWords(inputs), ...this.uploadPrompt(prompt) };
       const embedded = this.model.prompt(own.reshape([prompt.B * frames, ...shape]), words);
       return this.language_model.forward(embedded, { decoder_input_ids, logits_to_keep }).logits;
     });
@@ -216,15 +112,6 @@ export abstract class VisionLanguageModel<
   ): Promise<QFormerOutput>;
   async get_qformer_features(...given: unknown[]): Promise<QFormerOutput> {
     return this.look("get_qformer_features", given, ({ qformer_outputs }) => qformer_outputs);
-  }
-
-  /** Runs the image encoder and Q-Former; a prompt may be given, and is ignored. @param take selects from the outputs */
-  protected look<R>(name: string, given: readonly unknown[], take: (features: ImageFeatures) => R): Promise<R> {
-    const { inputs, options } = readCall<I>(name, given, this.input_names, ["observer", ...STATE_OPTIONS]);
-    const { observer, ...states } = options as ForwardOptions & StateOptions;
-    this.#checkImages(inputs);
-    const pass = () => take(this.model.imageFeatures(this.#uploadImages(inputs)));
-    return observing(this.device, observer, () => observeStates(this.device, states, pass));
   }
 
   /**
@@ -269,7 +156,7 @@ export abstract class VisionLanguageModel<
   }
 
   async #generate(given: unknown[]): Promise<number[][] | GenerateOutput> {
-    const { inputs, options: all } = readCall<I>("generate", given, this.input_names);
+    const { inputs, options: all } = readCall<I>("generate", given, this.rules.names);
     const first = GenerationConfig.from_model_config(this.config);
     const options = withConfigs(all, { now: this.generation_config, first });
     const { streamer, on_token, signal } = options as GenerateOptions;
@@ -287,7 +174,7 @@ export abstract class VisionLanguageModel<
           ? { ...question, assistant: this.#assistant(assistant_model, inputs) }
           : question,
         owned,
-        this.input_names,
+        this.rules.names,
         (warnings) => this.told.tell(warnings),
       );
       callbacks.take(streamer?.end());
@@ -347,14 +234,14 @@ export abstract class VisionLanguageModel<
   async rank_answers(inputs: I & RankOptions): Promise<RankedAnswers[]>;
   async rank_answers(inputs: I, options: RankOptions, ...more: never[]): Promise<RankedAnswers[]>;
   async rank_answers(...given: unknown[]): Promise<RankedAnswers[]> {
-    const { inputs, options } = readCall<I>("rank_answers", given, this.input_names, RANK_OPTIONS);
+    const { inputs, options } = readCall<I>("rank_answers", given, this.rules.names, RANK_OPTIONS);
     return rank(this.#question(inputs, this.#images.lookup()), options as unknown as RankOptions);
   }
 
   /** Compiles the kernels of a greedy answer of one row. */
   override async compile(): Promise<void> {
     try {
-      await compileAnswer(this.#question(this.exampleInputs()));
+      await compileAnswer(this.#question(this.rules.exampleInputs(this.config)));
     } catch (error) {
       if (!(error instanceof InputError)) throw error; // a model too small for the example compiles at its first answer
     }
@@ -374,93 +261,6 @@ export abstract class VisionLanguageModel<
     super.dispose();
   }
 
-  /** Number of images: one for each row of the prompt, or, without a prompt, of the Q-Former's text. */
-  protected rowsOf(_inputs: I, B: number | undefined): number | undefined {
-    return B;
-  }
-
-  /** Checks the Q-Former's text. @param B rows of the prompt, if there is one @throws InputError */
-  protected checkWords(_inputs: I, _B: number | undefined): void {}
-
-  /** Uploads the Q-Former's text, which has been checked. */
-  protected abstract uploadWords(inputs: Omit<I, "input_ids" | "attention_mask">): Omit<T, keyof ImageTensors>;
-
-  /** Example inputs of one row, as short as possible, for compiling kernels. */
-  protected abstract exampleInputs(): I;
-
-  /** Image features a row. */
-  protected featuresOf(_pixel_values: VisionInputs["pixel_values"]): number {
-    return this.config.num_query_tokens;
-  }
-
-  /** Checks images, before anything is allocated. @throws InputError */
-  #checkImages(inputs: I, B?: number): void {
-    const { pixel_values, interpolate_pos_encoding } = inputs;
-    expectPixels(pixel_values, this.pixel_layout, this.rowsOf(inputs, B));
-    this.checkWords(inputs, B);
-    const [, , height, width] = sizes(framesOf(pixel_values).shape, 4);
-    this.vision_model.embeddings.checkSize(height, width, interpolate_pos_encoding ?? false);
-  }
-
-  /** Checks all inputs of a pass. @throws InputError */
-  protected readPrompt(inputs: I): Prompt {
-    const prompt = this.#readIds(inputs);
-    this.#checkImages(inputs, this.#imagesOf(inputs, prompt.ids));
-    return prompt;
-  }
-
-  /** Images or videos of a prompt: one for each row, or several images where its placeholders say so. */
-  #imagesOf({ pixel_values }: I, ids: Ids): number {
-    const { image_token, modality } = this.config;
-    if (image_token === null || modality !== "image") return ids.length;
-    return imagesOf(ids, image_token, this.featuresOf(pixel_values), pixel_values.shape[0]!);
-  }
-
-  /** Checks the prompt's ids and mask, and of the pixels their shape alone. @throws InputError */
-  #readIds({ pixel_values, input_ids, attention_mask }: I): Prompt {
-    const { image_token, modality } = this.config;
-    expectPixelShape(pixel_values, this.pixel_layout);
-    const features = this.featuresOf(pixel_values);
-    const ids = input_ids ?? emptyPrompt(this.config, pixel_values.shape[0]!, features);
-    const length = expectRectangle("input_ids", ids);
-    const mask = maskOf("attention_mask", attention_mask, ids);
-    if (image_token === null) refusePlaceholders(ids, mask, features);
-    expectIds("input_ids", ids, this.language_model.num_embeddings);
-    const several = this.#imagesOf({ pixel_values } as I, ids) !== ids.length;
-    if (image_token !== null && !several) expectPlaceholders(ids, image_token, features, modality);
-    if (image_token !== null) return { B: ids.length, L: length, ids, mask };
-    const inFront = (x: number, rows: Ids) => rows.map((row) => [...new Array<number>(features).fill(x), ...row]);
-    return { B: ids.length, L: features + length, ids: inFront(NO_ID, ids), mask: inFront(1, mask) };
-  }
-
-  /** Uploads images, those that several rows show once, and the Q-Former's text. */
-  #uploadImages(inputs: I): T {
-    const frames = framesOf(inputs.pixel_values);
-    // An observer of the image encoder may want every row, or change some of them.
-    const isSeen = this.device.observers.some(({ reaches }) => reaches?.("vision_model") ?? true);
-    const shared = isSeen ? undefined : sharedImages(frames);
-    const shown = shared && this.device.tensor(shared.shown, [shared.shown.length]);
-    const images = this.#uploadPixels(inputs, shared?.images ?? frames);
-    return { ...images, ...(shown && { shown }), ...this.uploadWords(inputs) } as T;
-  }
-
-  #uploadPixels({ interpolate_pos_encoding }: I, { data, shape }: HostTensor): ImageTensors {
-    return { pixels: this.device.tensor(data, shape), interpolate_pos_encoding };
-  }
-
-  #uploadPrompt({ B, L, ids, mask }: Prompt): PromptTensors {
-    const placeholder = this.config.image_token ?? NO_ID;
-    let count = 0;
-    const source = Uint32Array.from(ids.flat(), (id) => (id === placeholder ? ++count : 0));
-    const known = ids.map((row) => row.map((id) => (id === NO_ID ? 0 : id)));
-    return {
-      input_ids: upload(this.device, known),
-      placeholders: this.device.tensor(source, [B, L]),
-      count,
-      attention_mask: mask,
-    };
-  }
-
   /**
    * The checked prompt of an answer, and how to embed it.
    *
@@ -469,7 +269,7 @@ export abstract class VisionLanguageModel<
   #question(inputs: I, images?: ImageLookup): Question {
     const { device, language_model, config } = this;
     const { interpolate_pos_encoding = false } = inputs;
-    const states = (pixels: HostTensor) => this.model.imageStates(this.#uploadPixels(inputs, pixels));
+    const states = (pixels: HostTensor) => this.model.imageStates(this.uploadPixels(inputs, pixels));
     return {
       device,
       language_model,
@@ -482,7 +282,7 @@ export abstract class VisionLanguageModel<
         const isSeen = ({ reaches }: Observer) => this.model.image_parts.some((part) => reaches?.(part) ?? true);
         const isKept = images && !device.observers.some(isSeen);
         const image = isKept ? images.states(frames, interpolate_pos_encoding, states) : states(frames);
-        return this.model.prompt(image, { ...this.uploadWords(inputs), ...this.#uploadPrompt(prompt) });
+        return this.model.prompt(image, { ...this.uploadWords(inputs), ...this.uploadPrompt(prompt) });
       },
       ended: (failure) => images?.end(failure),
     };

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { OPTConfig } from "../../../src/instructblip/config/opt.ts";
-import { OPTForCausalLM } from "../../../src/instructblip/model/opt.ts";
+import { OPTForCausalLM, OPTModel } from "../../../src/instructblip/model/opt.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { LanguageModelGolden } from "./language_model_golden.ts";
@@ -43,12 +43,12 @@ test("rows that change places, and become more, go on as they were", async () =>
   await golden.climbGreedy((step) => (step === 0 ? [1, 0, 0, 1] : [2, 0, 3, 1]));
   const model = golden.model as OPTForCausalLM;
   const { max_position_embeddings: most } = model.config;
-  expect(() => model.positionTensor([[0, most]])).toThrow(`position ${most}: this OPT knows ${most}`);
+  expect(() => model.model.positionTensor([[0, most]])).toThrow(`position ${most}: this OPT knows ${most}`);
   await golden.close();
 });
 
 test("positions skip padding", () => {
-  const { promptPositions } = OPTForCausalLM.prototype;
+  const { promptPositions } = OPTModel.prototype;
   expect(promptPositions([[1, 1, 0, 0, 1, 1]])).toEqual([[0, 1, -1, -1, 2, 3]]);
 });
 
