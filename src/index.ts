@@ -109,7 +109,14 @@ export type {
 export type { EmbeddedImages, EmbeddedTexts } from "./instructblip/model/blip_2_retrieval.ts";
 export type { InstructedImages } from "./instructblip/model/instructblip.ts";
 export type { InstructedFrames } from "./instructblip/model/instructblip_video.ts";
-export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";
+export type {
+  BaseLanguageModel,
+  BaseLanguageModelOutput,
+  Ids,
+  LanguageModel,
+  LanguageModelOutput,
+  TextStates,
+} from "./instructblip/model/language_model.ts";
 export type { Blip2QFormer, InstructBlipQFormerModel, QFormerOutput } from "./instructblip/model/qformer.ts";
 export type {
   ImageFeatures,
@@ -117,11 +124,19 @@ export type {
   ImageTensors,
   PromptTensors,
   VisionLanguage,
+  VisionLanguageBaseOutput,
   VisionLanguageOutput,
 } from "./instructblip/model/vision_language.ts";
 export type { InstructBlipVisionModel, VisionOutput } from "./instructblip/model/vision_model.ts";
 export { AutoConfig, AutoModel, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
+export { type Blip2LanguageInputs, Blip2Model } from "./instructblip/pretrained/base/blip_2_model.ts";
+export { Blip2QFormerModel, type Blip2QFormerModelInputs } from "./instructblip/pretrained/base/blip_2_qformer.ts";
+export {
+  type BaseForwardInputs,
+  InstructBlipModel,
+  InstructBlipVideoModel,
+} from "./instructblip/pretrained/base/instructblip_models.ts";
 export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/pretrained/blip_2.ts";
 export {
   Blip2ForImageTextRetrieval,

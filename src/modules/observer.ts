@@ -170,7 +170,7 @@ class StateObserver implements Observer {
 
   /** Returns, in order, the states of modules at or below `path`; the current scope owns them. */
   take(kind: StateKind, path: string): Tensor[] {
-    const below = (other: string) => other === path || other.startsWith(`${path}.`);
+    const below = (other: string) => path === "" || other === path || other.startsWith(`${path}.`);
     const taken = this.#kept.filter((one) => one.kind === kind && below(one.path));
     this.#kept = this.#kept.filter((one) => !taken.includes(one));
     for (const { tensor } of taken) this.#device.memory.adopt(tensor.storage);

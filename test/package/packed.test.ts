@@ -390,10 +390,14 @@ describe("a page", () => {
     AutoModelForImageTextToText: 550_000,
     Blip2ForConditionalGeneration: 550_000,
     Blip2ForImageTextRetrieval: 550_000,
+    Blip2Model: 550_000,
+    Blip2QFormerModel: 550_000,
     Blip2TextModelWithProjection: 550_000,
     Blip2VisionModelWithProjection: 550_000,
     InstructBlipForConditionalGeneration: 550_000,
+    InstructBlipModel: 550_000,
     InstructBlipVideoForConditionalGeneration: 550_000,
+    InstructBlipVideoModel: 550_000,
     // A model and a processor.
     pipeline: 650_000,
   };

@@ -117,7 +117,7 @@ function unit(x: Tensor): Tensor {
   return rmsNorm(x, gains, 1e-24 / P); // torch divides by 1e-12 at least
 }
 
-/** The mean over Q. f32[B, Q, K] -> f32[B, K] */
+/** The mean over Q, as a product: no op sums rows, and B · K sums of Q numbers are not worth one. f32[B, Q, K] -> f32[B, K] */
 function meanOfQueries(x: Tensor): Tensor {
   const [B, Q, K] = sizes(x.shape, 3);
   const { device } = x;

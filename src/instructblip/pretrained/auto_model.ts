@@ -1,10 +1,14 @@
 /** The classes of a checkpoint's model and config, by model_type of config.json. Source: transformers, models/auto. */
 import type { StorageDType } from "../../modules/storage_dtype.ts";
 import { ConfigError } from "../../tensor/errors.ts";
+import type { Folder } from "../../tensor/files/source.ts";
 import { configClassOf } from "../config/auto.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import type { KnownFamily } from "../config/families.ts";
 import { parseRecord } from "../config/json_file.ts";
+import { Blip2Model } from "./base/blip_2_model.ts";
+import { Blip2QFormerModel } from "./base/blip_2_qformer.ts";
+import { InstructBlipModel, InstructBlipVideoModel } from "./base/instructblip_models.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import {
   Blip2ForImageTextRetrieval,
@@ -25,6 +29,13 @@ const MODELS = {
   InstructBlipVideoForConditionalGeneration,
 } as const satisfies Record<KnownFamily["architecture"], unknown>;
 
+/** What Hugging Face's AutoModel has for each family. */
+const BASES = {
+  InstructBlipForConditionalGeneration: InstructBlipModel,
+  Blip2ForConditionalGeneration: Blip2Model,
+  InstructBlipVideoForConditionalGeneration: InstructBlipVideoModel,
+} as const satisfies Record<KnownFamily["architecture"], unknown>;
+
 /** Models of BLIP-2 without a language model. */
 const RETRIEVAL = {
   Blip2ForImageTextRetrieval,
@@ -32,11 +43,31 @@ const RETRIEVAL = {
   Blip2TextModelWithProjection,
 } as const;
 
-/** A retrieval class that config.json names in `architectures`, if it does. */
-export async function retrievalClass(folder: ModelFolder): Promise<keyof typeof RETRIEVAL | undefined> {
+type Instance<T extends Readonly<Record<string, abstract new (...args: never) => unknown>>> = InstanceType<T[keyof T]>;
+
+/** The class that config.json names first in `architectures`. */
+async function architectureOf(folder: ModelFolder): Promise<string | undefined> {
   const { architectures } = (await folder.json("config.json")) ?? {};
   const name: unknown = Array.isArray(architectures) ? architectures[0] : undefined;
-  return typeof name === "string" && Object.hasOwn(RETRIEVAL, name) ? (name as keyof typeof RETRIEVAL) : undefined;
+  return typeof name === "string" ? name : undefined;
+}
+
+/** A retrieval class that config.json names in `architectures`, if it does. */
+export async function retrievalClass(folder: ModelFolder): Promise<keyof typeof RETRIEVAL | undefined> {
+  const name = await architectureOf(folder);
+  return name !== undefined && Object.hasOwn(RETRIEVAL, name) ? (name as keyof typeof RETRIEVAL) : undefined;
+}
+
+/** Loads a checkpoint as a retrieval class that config.json names, else as the class that generates. */
+export async function modelWithFeatures(
+  from: Folder,
+  options: FromPretrainedOptions,
+): Promise<VisionLanguageModel | Instance<typeof RETRIEVAL>> {
+  const folder = await openPretrained(from);
+  const { family } = await folder.config();
+  const name = await retrievalClass(folder);
+  const Model = name ? RETRIEVAL[name] : MODELS[family.architecture];
+  return (Model as typeof Blip2ForImageTextRetrieval).from_pretrained(folder, options);
 }
 
 export const AutoConfig = {
@@ -73,6 +104,12 @@ export const AutoModelForImageTextToText = {
         hint: `${other}.from_pretrained or AutoModel loads it; it embeds and compares images and texts`,
       });
     }
+    const name = await architectureOf(folder);
+    if (name === "InstructBlipModel" || name === "InstructBlipVideoModel") {
+      throw new ConfigError("UNSUPPORTED_MODEL", `config.json: the model is an ${name}, which has no head`, {
+        hint: `${name}.from_pretrained or AutoModel loads it; it gives states`,
+      });
+    }
     const Model = MODELS[family.architecture] as typeof InstructBlipForConditionalGeneration;
     return Model.from_pretrained(folder, opened(options));
   },
@@ -80,8 +117,9 @@ export const AutoModelForImageTextToText = {
 
 export const AutoModel = {
   /**
-   * Loads a checkpoint folder of any model, of the class that config.json names in `architectures`, else of the class for its
-   * model_type.
+   * Loads a checkpoint folder as the class that Hugging Face's AutoModel has for its model_type: Blip2Model, InstructBlipModel or
+   * InstructBlipVideoModel; Blip2QFormerModel of a Q-Former alone. Where config.json names a retrieval class in `architectures`,
+   * it is that.
    *
    * @param from as of AutoModelForImageTextToText
    * @throws as AutoModelForImageTextToText
@@ -89,12 +127,14 @@ export const AutoModel = {
   async from_pretrained(
     from: PretrainedFrom,
     options: FromPretrainedOptions = {},
-  ): Promise<VisionLanguageModel | InstanceType<(typeof RETRIEVAL)[keyof typeof RETRIEVAL]>> {
+  ): Promise<Instance<typeof BASES> | Instance<typeof RETRIEVAL> | Blip2QFormerModel> {
     const folder = await openPretrained(from, readModelOptions(options));
+    const { model_type } = (await folder.json("config.json")) ?? {};
+    if (model_type === "blip_2_qformer") return Blip2QFormerModel.from_pretrained(folder, opened(options));
     const { family } = await folder.config();
     const name = await retrievalClass(folder);
-    const Model = name ? RETRIEVAL[name] : MODELS[family.architecture];
-    return (Model as typeof Blip2ForImageTextRetrieval).from_pretrained(folder, opened(options));
+    const Model = name ? RETRIEVAL[name] : BASES[family.architecture];
+    return (Model as typeof Blip2ForImageTextRetrieval).from_pretrained(folder, opened(options)) as never;
   },
 };
 

@@ -69,3 +69,11 @@ export function configText(
     { sorted: true },
   );
 }
+
+/** The text of config.json of a part that is a model by itself. @param architecture its class */
+export function partText(config: object, dtype: WeightDType | undefined, architecture: string): string {
+  const { torch_dtype, ...known } = JSON.parse(JSON.stringify(config)) as JsonRecord;
+  const saved = dtype ? DTYPE_NAMES[dtype] : (known.dtype ?? torch_dtype ?? "float32");
+  const own = { architectures: [architecture], dtype: saved, transformers_version: LAYOUT };
+  return jsonText({ ...known, ...own }, { sorted: true });
+}

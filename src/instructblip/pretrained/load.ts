@@ -11,11 +11,12 @@ import { COMPUTE_DTYPES, type ComputeDType } from "../../tensor/dtype.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
 import type { Folder } from "../../tensor/files/source.ts";
+import type { TensorInfo } from "../../tensor/files/tensor_file.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/types.ts";
-import type { LanguageModel } from "../model/language_model.ts";
+import type { EmbeddingLanguageModel, LanguageModel } from "../model/language_model.ts";
 import { isDequantized } from "./checkpoint/bitsandbytes.ts";
 import { expectFits, withSizes } from "./checkpoint/fit.ts";
 import { weightsOf } from "./checkpoint/open_weights.ts";
@@ -174,9 +175,8 @@ export const IMAGE_CACHE = 8;
 
 /** The interface of a model for loading. */
 export interface Loadable {
-  readonly config: VisionLanguageConfig;
   /** Absent in models that embed images and texts. */
-  readonly language_model?: LanguageModel;
+  readonly language_model?: EmbeddingLanguageModel & Partial<Pick<LanguageModel, "cacheShape" | "kvCacheDtype">>;
   /** Compiles the kernels of a first answer. */
   compile(): Promise<void>;
 }
@@ -186,6 +186,8 @@ export interface ModelClass<C extends VisionLanguageConfig, M> {
   readonly config_class: ConfigClass<C>;
   /** Names of tensors that a checkpoint may have for another class. */
   readonly unused?: readonly RegExp[];
+  /** The name that a tensor of a checkpoint has in the model. Default: the same. */
+  tensorName?(name: string): string;
   new (weights: Weights, config: C): M;
 }
 
@@ -243,11 +245,11 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
       opened ??= await openDevice();
       await tryFit(Model, preview, config, opened, dtype);
     }
-    checkpoint = await weightsOf(folder);
+    checkpoint = await weightsFor(Model, folder);
     if (use_safetensors) refusePickles(checkpoint);
     const { tensors } = checkpoint;
     if (fix_vicuna_token_ids) {
-      const names = ["model.embed_tokens", "lm_head"].map((name) => `language_model.${name}.weight`);
+      const names = ["model.embed_tokens", "embed_tokens", "lm_head"].map((name) => `language_model.${name}.weight`);
       const rows = names.map((name) => tensors.get(name)?.shape[0]).find((count) => count !== undefined) ?? 0;
       config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
     }
@@ -262,7 +264,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     const warnings = [
       ...[folder, folder.base_model, ...folder.adapters].flatMap((part) => part?.warnings ?? []),
       ...checkpoint.warnings,
-      ...check(model, bound, checkpoint, Model.unused),
+      ...check(model, config, bound, checkpoint, Model.unused),
       ...setKvCacheDtype(model, kv_cache_dtype),
     ];
     const kept = await warnOnFailure(warnings, () => openWeightCache(bound, weight_cache));
@@ -297,6 +299,17 @@ async function readConfig<C extends VisionLanguageConfig, M>(Model: ModelClass<C
   const scheme = otherScheme(fileOf(config));
   if (scheme) refuseOther(scheme);
   return config;
+}
+
+/** The weights of a folder, by the model's names. @throws as weightsOf */
+async function weightsFor(
+  Model: Pick<ModelClass<VisionLanguageConfig, unknown>, "tensorName">,
+  folder: ModelFolder,
+): Promise<Checkpoint> {
+  const checkpoint = await weightsOf(folder);
+  if (!Model.tensorName) return checkpoint;
+  const named = (info: TensorInfo) => ({ ...info, name: Model.tensorName!(info.name) });
+  return checkpoint.map((file) => file.with([...file.tensors.values()].map(named)));
 }
 
 /** The tensors that a model reads. */
@@ -339,7 +352,7 @@ async function tryFit<C extends VisionLanguageConfig, M>(
   device: Device,
   dtype: StorageDType,
 ): Promise<void> {
-  const headers = await weightsOf(folder);
+  const headers = await weightsFor(Model, folder);
   try {
     if (!folder.isRemote) return;
     expectFits(readOf(headers, Model.unused), device, dtype);
@@ -380,6 +393,7 @@ function setKvCacheDtype({ language_model }: Loadable, dtype: KVCacheDType): str
     });
   }
   if (!language_model) return dtype === "f16" ? ["kv_cache_dtype has no effect: there is no language model"] : [];
+  if (!language_model.cacheShape) return dtype === "f16" ? ["kv_cache_dtype has no effect: nothing is generated"] : [];
   const { head_dim } = language_model.cacheShape;
   if (dtype === "f16" && head_dim % 4 !== 0) {
     return [`keys and values are stored as f32: f16 needs a head size that is a multiple of 4, got ${head_dim}`];
@@ -432,7 +446,8 @@ async function warnOnFailure<T>(
 
 /** Checks after all parameters are bound. @returns warnings @throws WeightError VOCAB_MISMATCH */
 function check(
-  { config, language_model }: Loadable,
+  { language_model }: Loadable,
+  config: VisionLanguageConfig,
   weights: Weights,
   checkpoint: Checkpoint,
   unused: readonly RegExp[] = [],

@@ -18,6 +18,8 @@ const CONFIG = "config.json";
 /** The config class of a model. */
 export interface ConfigClass<C extends VisionLanguageConfig> {
   readonly family: Family;
+  /** Those of config.json that it reads. Default: the family's. */
+  readonly model_types?: readonly string[];
   new (given: unknown): C;
 }
 
@@ -75,8 +77,9 @@ export class ModelFolder extends JsonFolder {
   config(): Promise<VisionLanguageConfig>;
   config<C extends VisionLanguageConfig>(Config: ConfigClass<C>): Promise<C>;
   async config(Config?: ConfigClass<VisionLanguageConfig>): Promise<VisionLanguageConfig> {
+    if (!Config && this.#config) return this.#config; // of the class that it was read with
     const given = (await this.json(CONFIG)) ?? (await this.#refuse());
-    if (Config) expectModelType(given, CONFIG, [Config.family.model_type]);
+    if (Config) expectModelType(given, CONFIG, Config.model_types ?? [Config.family.model_type]);
     const Class = Config ?? configClassOf(given, CONFIG);
     if (!(this.#config instanceof Class)) this.#config = new Class(given);
     return this.#config;

@@ -6,6 +6,7 @@ import type { Device } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { shown } from "../../tensor/shown.ts";
+import type { Blip2QFormerConfig } from "../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { expectKinds } from "./forward_options.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
@@ -19,8 +20,11 @@ import {
 } from "./save_pretrained.ts";
 import { Warnings } from "./warnings.ts";
 
+/** The config of a model, or of BLIP-2's Q-Former alone. */
+export type ModelConfig = VisionLanguageConfig | Blip2QFormerConfig;
+
 /** @typeParam C its config */
-export abstract class PretrainedModel<C extends VisionLanguageConfig = VisionLanguageConfig> implements Loadable {
+export abstract class PretrainedModel<C extends ModelConfig = VisionLanguageConfig> implements Loadable {
   readonly config: C;
   readonly device: Device;
   /** Warnings about the checkpoint. */
@@ -41,7 +45,7 @@ export abstract class PretrainedModel<C extends VisionLanguageConfig = VisionLan
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
    * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason
    */
-  static async from_pretrained<C extends VisionLanguageConfig, M extends PretrainedModel<C>>(
+  static async from_pretrained<C extends VisionLanguageConfig, M extends PretrainedModel<ModelConfig>>(
     this: ModelClass<C, M>,
     from: PretrainedFrom,
     options: FromPretrainedOptions = {},
@@ -63,9 +67,7 @@ export abstract class PretrainedModel<C extends VisionLanguageConfig = VisionLan
   }
 
   /** The class in Hugging Face, as a string: a bundler shortens class names. */
-  get architecture(): string {
-    return this.config.family.architecture;
-  }
+  abstract get architecture(): string;
 
   /** Storage dtype of matrices, as from_pretrained was given it. */
   get dtype(): StorageDType {

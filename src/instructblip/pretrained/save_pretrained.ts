@@ -15,8 +15,9 @@ import { isQuantized } from "../../tensor/quantize.ts";
 import { type Shape, sizeOf } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { convert, Weight } from "../../tensor/weight.ts";
+import type { Blip2QFormerConfig } from "../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
-import { configText } from "./config_file.ts";
+import { configText, partText } from "./config_file.ts";
 import { createFolder } from "./platform.ts";
 
 export interface SavePretrainedOptions extends Pick<WriteCheckpointOptions, "max_shard_size" | "signal"> {
@@ -43,7 +44,7 @@ const TABLES = {
 } as const;
 
 interface SavedModel {
-  readonly config: VisionLanguageConfig;
+  readonly config: VisionLanguageConfig | Blip2QFormerConfig;
   readonly weights: Weights;
   /** The model's class in Hugging Face. */
   readonly architecture: string;
@@ -71,16 +72,22 @@ export async function saveModel(
   const { dtype } = weights;
   const saved = typeof dtype === "string" && dtype !== "auto" ? dtype : undefined;
   // What is saved are floats, whatever the checkpoint had.
-  const text = configText(config, saved, ["quantization_config"], [architecture]);
+  const text = isPart(config)
+    ? partText(config, saved, architecture)
+    : configText(config, saved, ["quantization_config"], [architecture]);
   const beside = [textFile("config.json", text)];
   await writeCheckpoint(folder, counted, { ...options, total_parameters, signal, beside });
 }
 
+const isPart = (config: SavedModel["config"]): config is Blip2QFormerConfig => !("text_config" in config);
+
 /** The entries under transformers' names. */
-function named<E extends { readonly name: string }>(entries: readonly E[], { text_config }: VisionLanguageConfig): E[] {
+function named<E extends { readonly name: string }>(entries: readonly E[], config: SavedModel["config"]): E[] {
+  if (isPart(config)) return [...entries];
   const names = new Set(entries.map(({ name }) => name));
-  const nameOf = (table: string) => `language_model.${table}.weight`;
-  const tables = TABLES[text_config.model_type];
+  const isHeadless = !entries.some(({ name }) => name.startsWith("language_model.model."));
+  const nameOf = (table: string) => `language_model.${isHeadless ? table.replace(/^model\./, "") : table}.weight`;
+  const tables = TABLES[config.text_config.model_type];
   const stored = tables.map(nameOf).find((name) => names.has(name));
   return entries.map((entry) => (entry.name === stored ? { ...entry, name: nameOf(tables[0]) } : entry));
 }

@@ -40,6 +40,7 @@ const NAMES = {
   ...library,
   AutoModelForImageTextToText: once(library.AutoModelForImageTextToText as Loads),
   Blip2ForConditionalGeneration: once(library.Blip2ForConditionalGeneration as Loads),
+  Blip2Model: once(library.Blip2Model as Loads),
   InstructBlipForConditionalGeneration: once(library.InstructBlipForConditionalGeneration as Loads),
   InstructBlipVideoForConditionalGeneration: once(library.InstructBlipVideoForConditionalGeneration as Loads),
   pipeline: (task: never, options: library.PipelineOptions) =>

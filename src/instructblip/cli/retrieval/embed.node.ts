@@ -2,7 +2,7 @@
 import { InputError } from "../../../tensor/errors.ts";
 import { contiguous } from "../../../tensor/ops/copy.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
-import { type AutoModel, retrievalClass } from "../../pretrained/auto_model.ts";
+import { type modelWithFeatures, retrievalClass } from "../../pretrained/auto_model.ts";
 import type { AnyProcessor } from "../../pretrained/auto_processor.ts";
 import type { Blip2ForConditionalGeneration } from "../../pretrained/blip_2.ts";
 import { Blip2ForImageTextRetrieval } from "../../pretrained/blip_2_retrieval.ts";
@@ -24,7 +24,7 @@ export interface Feature {
 /** By name: image_embeds, query_outputs and text_embeds of a retrieval model; image_features and query_outputs of others. */
 export type Features = Readonly<Record<string, Feature>>;
 
-export type LoadedModel = Awaited<ReturnType<(typeof AutoModel)["from_pretrained"]>>;
+export type LoadedModel = Awaited<ReturnType<typeof modelWithFeatures>>;
 
 /** An item, and its image if it has one. */
 export interface ReadItem extends Item {

@@ -14,7 +14,7 @@ import { FileSource, saveSafetensors } from "../../../tensor/files/source.node.t
 import { parseJson } from "../../config/json_file.ts";
 import { hasShard, isIndex, PartReader, type Shard, sizeOf } from "../../evaluation/shards.ts";
 import { isObject } from "../../evaluation/task.ts";
-import { AutoModel, checkModelDownload } from "../../pretrained/auto_model.ts";
+import { checkModelDownload, modelWithFeatures } from "../../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "../format.ts";
@@ -179,7 +179,7 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
   };
   const embedRest = async (progressed: () => void) => {
     const options = { weight_cache: asked.weightCache ?? false, compute_dtype: computeDtype };
-    model ??= await loadAs((from, all) => AutoModel.from_pretrained(from, all), folder, dtype, run, options);
+    model ??= await loadAs(modelWithFeatures, folder, dtype, run, options);
     if (asked.stats) stats = statsOn(model.device, stats);
     const prepared = ahead(left.slice(counts.done), workers === 0 ? 0 : AHEAD * batchSize, read);
     for await (const batch of windows(prepared, batchSize)) {
