@@ -34,12 +34,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AddedToken
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+import base_models
 import composites
 import decoding
 import interventions
 import likelihood
 import logit_lens
 import processor_calls
+import retrieval_models
 import states
 import weights
 
@@ -317,8 +319,8 @@ def draw_labels(rng, composite, setting, inputs):
 
 
 @torch.no_grad()
-def record_answers(model, processor, spec, inputs, options, files, asked):
-    """What Hugging Face answers to `asked`, as tensors by name."""
+def record_answers(model, processor, spec, inputs, options, start, files, asked):
+    """What Hugging Face answers to `asked`, as tensors by name. `start`: decoder_input_ids, of T5."""
     tensors = {}
     for call, kwargs in asked["calls"].items():
         torch.manual_seed(0)
@@ -344,6 +346,7 @@ def record_answers(model, processor, spec, inputs, options, files, asked):
         tensors |= prefixed(f"processor.{i}", processor_calls.record(processor, files, call))
     for case in asked["interventions"]:
         tensors |= interventions.record(model, spec, inputs, options, case)
+    tensors |= prefixed("base", base_models.record(base_models.base_of(model), inputs, options, start))
     return tensors | logit_lens.record(model, inputs, options, asked["lens"])
 
 
@@ -416,7 +419,14 @@ def make_golden(folder, name, spec, seed):
     if "asked" in spec:
         asked = draw_questions(rng, composites.Composite(spec, model, processor, composite.images), setting)
         files = [folder / file for file in images]
-        answers = record_answers(model, processor, spec, inputs, options, files, asked)
+        answers = record_answers(model, processor, spec, inputs, options, start, files, asked)
+        base_models.base_of(model).save_pretrained(folder / "base")
+        still = [Image.open(folder / file) for file in images[: len(spec["prompts"])]]
+        words = [zlib.crc32(json.dumps(seed).encode()), 0]
+        asked["retrieval"], read = retrieval_models.draw_model(rng, spec, still, folder / "retrieval", words)
+        answers |= prefixed("retrieval", retrieval_models.record(folder / "retrieval", read))
+        answers |= prefixed("qformer", retrieval_models.record_qformer(folder / "retrieval", words[0]))
+        answers["retrieval.pixel_values"] = read["pixel_values"]
         tensors |= answers
         for call, kwargs in asked["calls"].items():
             rows = answers.get(f"{call}.sequences", torch.zeros(0, 0))
@@ -513,7 +523,11 @@ def verify_golden(folder, remake):
     if asked:
         asked["calls"] = {call: calls.pop(call) for call in asked["calls"]}
         files = [folder / file for file in about["images"]]
-        tensors |= record_answers(model, processor, about["spec"], inputs, options, files, asked)
+        tensors |= record_answers(model, processor, about["spec"], inputs, options, start, files, asked)
+        read = {name: stored[about["same_as"].get(f"retrieval.{name}", f"retrieval.{name}")] for name in ("pixel_values", "input_ids", "attention_mask")}
+        tensors |= prefixed("retrieval", {**retrieval_models.record(folder / "retrieval", read), "pixel_values": read["pixel_values"]})
+        words = zlib.crc32(json.dumps(about["seed"]).encode())
+        tensors |= prefixed("qformer", retrieval_models.record_qformer(folder / "retrieval", words))
     tensors |= record_calls(model, inputs, options, calls)
     if not asked:
         tensors = keep(about["name"], tensors, order)
@@ -581,11 +595,9 @@ def stored_dtypes(folder):
     return dtypes
 
 
-@torch.no_grad()
-def compare_saved(folder):
-    """Loads a golden and its copy in saved/. Returns a list of complaints, empty if nothing tells them apart."""
-    about = json.loads((folder / "golden.json").read_text())
-    (ours, info), (theirs, _) = auto_model(folder / "saved"), auto_model(folder)
+def compare_models(copy, original):
+    """Loads a model and its copy. Returns both and a list of complaints, empty if nothing tells them apart."""
+    (ours, info), (theirs, _) = auto_model(copy), auto_model(original)
     complaints = [f"{kind}: {sorted(map(str, names))[:3]}" for kind, names in info.items() if names]
     if type(ours) is not type(theirs):
         complaints.append(f"is a {type(ours).__name__}")
@@ -602,8 +614,19 @@ def compare_saved(folder):
         f"{key} differs" for key in expected.keys() & actual.keys()
         if digest(expected[key].contiguous()) != digest(actual[key].contiguous())
     ]
-    before, after = stored_dtypes(folder), stored_dtypes(folder / "saved")
+    before, after = stored_dtypes(original), stored_dtypes(copy)
     complaints += [f"{key} is {after[key]}, was {before[key]}" for key in before.keys() & after.keys() if before[key] != after[key]]
+    return ours, theirs, complaints
+
+
+@torch.no_grad()
+def compare_saved(folder):
+    """Loads a golden, the models beside it, and their copies in saved…/. Returns a list of complaints."""
+    about = json.loads((folder / "golden.json").read_text())
+    ours, theirs, complaints = compare_models(folder / "saved", folder)
+    for part in ("base", "retrieval"):
+        if (folder / f"saved_{part}").exists():
+            complaints += [f"{part}: {line}" for line in compare_models(folder / f"saved_{part}", folder / part)[2]]
 
     spec, sibling = about["spec"], composites.MODELS[theirs.config.model_type]
     images = [Image.open(folder / file) for file in about["images"]]

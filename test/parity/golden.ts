@@ -25,6 +25,7 @@ import { compare } from "../compare.ts";
 import { goldenFolder } from "../golden_folder.ts";
 import { TOLERANCES, type Tolerance } from "../tolerances.ts";
 import { type Asked, compareAsked, compareSteps, compareTransitions, ready } from "./live_cases.ts";
+import { compareBase, compareQFormer, compareRetrieval } from "./model_cases.ts";
 
 /** One comparison: how much of the tolerance was used. Above 1, or with a note, it failed. */
 export interface ParityRow {
@@ -45,7 +46,9 @@ export interface ParityRow {
     | "ranking"
     | "interventions"
     | "lens"
-    | "processor";
+    | "processor"
+    | "base"
+    | "retrieval";
   readonly name: string;
   readonly share: number;
   readonly maxAbs: number;
@@ -356,6 +359,9 @@ export async function compareStages(golden: Golden, device: Device): Promise<Par
   } finally {
     model.dispose();
   }
+  await compareBase(golden, found, device, inputs);
+  await compareRetrieval(golden, found, device);
+  await compareQFormer(golden, found, device);
   return found.rows;
 }
 

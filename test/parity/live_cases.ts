@@ -28,6 +28,8 @@ export interface Asked {
   readonly candidates: readonly (readonly (readonly number[])[])[] | null;
   readonly processor: readonly ProcessorCall[];
   readonly interventions: readonly ChangedCall[];
+  /** Texts for the retrieval model, one for each image. */
+  readonly retrieval: readonly string[];
   /** Ids of an answer to one of the prompts. */
   readonly lens: { readonly row: number; readonly answer: readonly number[] };
 }
