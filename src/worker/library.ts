@@ -16,7 +16,7 @@ import {
 import type { PretrainedFrom } from "../instructblip/pretrained/from_pretrained.ts";
 import { InstructBlipForConditionalGeneration } from "../instructblip/pretrained/instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "../instructblip/pretrained/instructblip_video.ts";
-import { PretrainedModel } from "../instructblip/pretrained/pretrained_model.ts";
+import { type ModelConfig, PretrainedModel } from "../instructblip/pretrained/pretrained_model.ts";
 import { VisionLanguageModel } from "../instructblip/pretrained/vision_language_model.ts";
 import type { Tokenizer } from "../instructblip/tokenizer/tokenizer.ts";
 import type { ImageTextToTextPipeline } from "../instructblip/transformers/pipeline.ts";
@@ -43,8 +43,10 @@ import type {
 } from "./messages.ts";
 import { placed } from "./places.ts";
 
+type AnyModel = PretrainedModel<ModelConfig>;
+
 /** What a page holds. */
-type Held = PretrainedModel | AnyProcessor | LoadedPipeline | Tensor;
+type Held = AnyModel | AnyProcessor | LoadedPipeline | Tensor;
 type LoadedPipeline = ImageTextToTextPipeline;
 
 /** What a page has asked with, after {@link Library.resolve}. */
@@ -56,7 +58,7 @@ type Resolved<T> = {
       : K extends "tensor"
         ? Tensor
         : K extends "model"
-          ? PretrainedModel | Place
+          ? AnyModel | Place
           : T[K];
 };
 
@@ -67,7 +69,7 @@ type LibraryHandlers = {
   ) => Promise<LibraryCalls[N]["result"]>;
 };
 
-type Loads = { from_pretrained(from: PretrainedFrom, options: object): Promise<PretrainedModel> };
+type Loads = { from_pretrained(from: PretrainedFrom, options: object): Promise<AnyModel> };
 
 const MODELS: Readonly<Record<ModelClassName, Loads>> = {
   AutoModel,
@@ -289,7 +291,7 @@ export class Library {
     this.#onLost(error);
   }
 
-  #modelOf(model: PretrainedModel): PostedModel {
+  #modelOf(model: AnyModel): PostedModel {
     const { architecture, dtype, warnings } = model;
     const config = JSON.parse(JSON.stringify(model.config)) as Record<string, unknown>;
     return {
