@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
+import { WORTH_A_RETRY } from "../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../src/instructblip/cli/program.node.ts";
 import type { Run } from "../src/instructblip/cli/session.node.ts";
 import { ENV } from "../src/tensor/env.ts";
@@ -123,7 +124,8 @@ not. Some have a \`hint\`: a likely cause or remedy. The class tells what the er
 | \`ShapeError\`, \`DTypeError\` | a tensor's shape or dtype |
 | \`NumericError\` | NaN or an infinity; \`module\` is the first module whose output has it |
 
-A signal's reason is thrown as it is. The command line prints message and hint; the line of a failed request has the code.
+A signal's reason is thrown as it is. The command line prints message and hint; the line of a failed request has the code. What
+may be gone later, or elsewhere, ends it with exit code 75: ${WORTH_A_RETRY.map((code) => `\`${code}\``).join(", ")}.
 
 | code | class | meaning | thrown in src/ |
 | --- | --- | --- | --- |

@@ -24,7 +24,16 @@ import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.t
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
-import { describeError, EXIT, endsRun, OF_SHARED_OPTIONS, Pace, progressText } from "./format.ts";
+import {
+  describeError,
+  EXIT,
+  endsRun,
+  gravest,
+  isWorthARetry,
+  OF_SHARED_OPTIONS,
+  Pace,
+  progressText,
+} from "./format.ts";
 import { reportJson, reportText } from "./report.ts";
 import { ahead, windows } from "./requests/ahead.ts";
 import { AHEAD, type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
@@ -103,7 +112,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
     shard,
   };
   const reader = predictionReader(`--out ${evaluation.out}`);
-  const { out, rows } = await openShard(evaluation, reader, settings, { headerLine, difference });
+  const { out, rows } = await openShard(evaluation, reader, settings, { headerLine, difference }, run);
   let exit: number = rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
   const known = new Set(rows.map(({ index }) => index));
   // Questions about one image are adjacent, so that it is encoded once.
@@ -137,8 +146,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
         sayStack(terminal, error);
         row = { index, id, kind, prompt, answers, error: { code, message: (message ?? code).replace(/^error: /, "") } };
         counts.failed++;
-        if (exitCode === EXIT.internal) exit = EXIT.internal;
-        else if (exit === EXIT.ok) exit = EXIT.someFailed;
+        exit = gravest(exit, exitCode);
       }
       rows.push(row);
       await out?.write(`${JSON.stringify(row)}\n`);
@@ -193,6 +201,8 @@ async function report({ settings, rows }: PredictionFile, json: boolean | undefi
   );
   const example = `the first: ${JSON.stringify(first?.id)}: ${first?.error?.message}`;
   say(terminal, `${summary.failed} of ${rows.length} questions failed and are not in the score; ${example}`);
+  const again = rows.filter(({ error }) => isWorthARetry(error?.code)).length;
+  if (again > 0) say(terminal, `${again} of them may be answered later: evaluate --resume asks them again`);
 }
 
 /** Groups questions by image, in the order of their first questions. */

@@ -22,16 +22,29 @@ export const EXIT = {
 } as const;
 
 /** Codes of errors that are worth a retry: of the device, its memory, the network, or a file in use. */
-const WORTH_A_RETRY = new Set([
+export const WORTH_A_RETRY: readonly string[] = [
   "DEVICE_LOST",
   "GPU_OOM",
   "GPU_TIMEOUT",
   "NO_DEVICE",
+  "HTTP_BUSY",
   "HTTP_SLOW",
   "HTTP_TIMEOUT",
+  "HTTP_UNREACHABLE",
   "HUB_BUSY",
   "HUB_UNREACHABLE",
-]);
+  "OUT_LOCKED",
+];
+
+/** Whether an error of this code may be gone later, so that a resumed run asks a request that had it again. */
+export const isWorthARetry = (code: string | undefined) => code !== undefined && WORTH_A_RETRY.includes(code);
+
+/** The exit code of a run that goes on after failed requests: the gravest of theirs. */
+export function gravest(exitCode: number, ofRequest: number): number {
+  const order: readonly number[] = [EXIT.ok, EXIT.someFailed, EXIT.retry, EXIT.internal];
+  const failed = order.includes(ofRequest) ? ofRequest : EXIT.someFailed;
+  return order.indexOf(failed) > order.indexOf(exitCode) ? failed : exitCode;
+}
 
 /** The reason with which a run is aborted. */
 export class Interrupted extends Error {
@@ -55,7 +68,7 @@ export interface Description {
 export function describeError(error: unknown): Description {
   if (error instanceof Interrupted) return { message: undefined, code: "INTERRUPTED", exitCode: error.exitCode };
   if (error instanceof EngineError && !isInternal(error)) {
-    const exitCode = WORTH_A_RETRY.has(error.code) ? EXIT.retry : EXIT.refused;
+    const exitCode = isWorthARetry(error.code) ? EXIT.retry : EXIT.refused;
     return { message: `error: ${error.message}`, code: error.code, exitCode };
   }
   const code = error instanceof EngineError ? error.code : "INTERNAL";

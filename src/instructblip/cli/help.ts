@@ -13,7 +13,8 @@ Exit codes:
   ${EXIT.someFailed}    the run is complete, but some requests or questions failed, and their lines have the errors;
        or compare has found a difference
   ${EXIT.internal}   an internal error; please report it
-  ${EXIT.retry}   worth a retry: the GPU was lost, did not respond or ran out of memory, the network or the Hub failed
+  ${EXIT.retry}   worth a retry: the GPU was lost, did not respond or ran out of memory; the network or a server failed, perhaps
+       for some requests or questions of a run, which --resume asks again; or another process is writing --out
   ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or stdout was closed`;
 
 export const ENVIRONMENT = `
@@ -31,6 +32,10 @@ const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n
   Kubernetes Indexed Job, and for a part of a Slurm array that is submitted again. By GNU parallel:
     $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume
   The repository's examples/cluster has scripts for each, and what they print.`;
+
+const RESUMED = `  An incomplete last line is redone, and so is what failed for a reason that may be gone later, as when the server of
+  an image did not answer. OUT.lock names the process that is writing OUT, so that a second one is refused (exit code
+  ${EXIT.retry}); the lock of a killed process is taken over, at once on its machine, by another machine or container after 30 s.`;
 
 const DATA_SETS = `  A data set is a file, told by its first bytes: JSONL, a JSON array, Parquet, Arrow, tar or tar.gz (webdataset:
   0001.jpg, 0001.json and 0001.txt are a row); or a folder: of .parquet, .arrow or .tar shards as on the Hugging Face
@@ -122,9 +127,11 @@ ${SHARDS}
   Merged, in the order of the requests:
     $ instructblip merge --requests questions.jsonl out-*.jsonl > answers.jsonl
   When the GPU is lost, the model is loaded again and the run goes on, up to 3 times in a row without an answer.
-  --out never overwrites a file; with --resume the requests whose ids are not in it are appended. An incomplete last
-  line is redone, a failed request is not: remove its line to repeat it. The first line that a run appends has its
-  settings under "run" (model, dtype, shard, options, the name of the requests' file): a file of others is refused.
+  --out never overwrites a file; with --resume the requests whose ids are not in it are appended.
+${RESUMED}
+  Another failed request is not repeated: remove its line to do so. The first line that a run appends has its settings
+  under "run" (model, dtype, shard, options, the name of the requests' file): a file of others is refused. A line of a
+  request without an id has "position", its place among all from 0, where it is not in the order of the requests.
 ${EXIT_CODES}`,
   evaluate: `
 Examples:
@@ -160,6 +167,7 @@ A line of data: {"id": 1, "image": "1.jpg", "question": "What is this?", "answer
 
 A question that fails is not scored but counted as failed, and the exit code is ${EXIT.someFailed}.
 --out receives the settings and every prediction as JSON lines.
+${RESUMED.replace(/^ {2}/gm, "")}
 ${EXIT_CODES}`,
   merge: `
 The complete files of all shards, written by evaluate --out, give the same scores as a single run. Of generate --out
@@ -193,7 +201,9 @@ text is the question, or the caption. All are checked before the model is loaded
     image_features  f32[n, Q, D], projected for the language model; of a video's frames one after the other
 Beside each NAME.index i64[n], places in the data; in the metadata "ids", [place, id] of each item, and "features", the
 settings. Lines are kept in OUT.part until all are done; --resume continues that. An item that fails is left out, and
-the exit code is ${EXIT.someFailed}. When the GPU is lost, the model is loaded again and the run goes on.
+the exit code is ${EXIT.someFailed}, or ${EXIT.retry} if it may succeed later: then OUT.part is kept, and --resume asks it again. OUT.part.lock
+names the process that is writing, so that a second one is refused; that of a killed one is taken over. When the GPU is
+lost, the model is loaded again and the run goes on.
 ${EXIT_CODES}`,
   retrieve: `
 Examples:
@@ -337,6 +347,7 @@ Examples:
     $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --shard 2/8 --out part-2.jsonl --resume
     $ instructblip ablate --from part-*.jsonl --html ablation.html
 ${SHARDS}
+  OUT.lock names the process that is writing OUT, so that a second one is refused; that of a killed one is taken over.
 ${EXIT_CODES}`,
   patch: `
 Activation patching: the model reads the corrupted image or instruction, and one part at a time is given the numbers that

@@ -44,8 +44,8 @@ interface PartFormat<S, R> {
   readonly line: string;
   /** The settings that the first line has. Undefined if they do not fit. */
   readonly settings: (first: Readonly<Record<string, unknown>>) => S | undefined;
-  /** A line's content. Undefined if it does not fit. @param last the row before */
-  readonly row: (value: Readonly<Record<string, unknown>>, settings: S, last: R | undefined) => R | undefined;
+  /** A line's content. Undefined if it does not fit. */
+  readonly row: (value: Readonly<Record<string, unknown>>, settings: S) => R | undefined;
 }
 
 /** Reads the file of a shard line by line. @throws InputError BAD_PART */
@@ -74,7 +74,7 @@ export class PartReader<S extends { readonly shard: Shard }, R extends { readonl
       return;
     }
     const { i, n } = this.#settings.shard;
-    const found = row(value, this.#settings, this.#rows.at(-1)) ?? refuse(`this is not ${line} written by ${command}`);
+    const found = row(value, this.#settings) ?? refuse(`this is not ${line} written by ${command}`);
     const { index } = found;
     if (index % n !== i) refuse(`${what} ${index} is not in shard ${i}/${n}`);
     if (this.#seen.has(index)) refuse(`${what} ${index} is there twice`);

@@ -34,8 +34,8 @@ export function checkImageBytes(size: number, name: string): void {
  * The bytes of an image on the web.
  *
  * @param url http: or https:
- * @throws InputError IMAGE_NOT_FOUND (there is none), IMAGE_TOO_LARGE, HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, HTTP_SLOW, IO;
- *   the signal's reason
+ * @throws InputError IMAGE_NOT_FOUND (there is none), IMAGE_TOO_LARGE, HTTP_URL, HTTP_REDIRECT; HTTP_BUSY, HTTP_UNREACHABLE,
+ *   HTTP_TIMEOUT and HTTP_SLOW, which a later attempt may not have; IO (no connection that is trusted); the signal's reason
  */
 export async function fetchImage(
   url: string | URL,
@@ -46,13 +46,27 @@ export async function fetchImage(
     ...options,
     timeoutMs: TIMEOUT_MS,
     maxBytes: MAX_IMAGE_BYTES,
-    error: (code, message, more) =>
-      new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, { hint, ...more }),
+    error: (code, message, more) => {
+      if (code !== "IO" || isLasting(more?.cause))
+        return new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, { hint, ...more });
+      return new InputError("HTTP_UNREACHABLE", message, { hint, ...more });
+    },
   });
   const { ok, status } = answer.response;
   if (ok) return answer.bytes();
   answer.end();
-  throw new InputError("IMAGE_NOT_FOUND", `${urlName(url)}: the server answers HTTP status ${status}`, { hint });
+  const message = `${urlName(url)}: the server answers HTTP status ${status}`;
+  if (isPassing(status)) throw new InputError("HTTP_BUSY", message, { hint: "try again later" });
+  throw new InputError("IMAGE_NOT_FOUND", message, { hint });
+}
+
+/** Whether a server that answers so may answer otherwise later: it is overloaded, or failing. */
+const isPassing = (status: number) => status === 408 || status === 425 || status === 429 || status >= 500;
+
+/** Whether fetch fails as it will later: a certificate or protocol is refused, or the port, of which fetch opens only some. */
+function isLasting(failure: unknown): boolean {
+  const { code, message } = Object(Object(failure).cause) as { code?: unknown; message?: unknown };
+  return /CERT|SIGNATURE|SSL|TLS|HOSTNAME/.test(String(code)) || message === "bad port";
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Texts, numbers and exit codes of the command line, without a terminal. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { reason } from "../../../src/instructblip/cli/devices.node.ts";
 import {
   describeError,
@@ -8,6 +8,7 @@ import {
   formatCount,
   formatDuration,
   formatTable,
+  gravest,
   Interrupted,
   Pace,
   progressText,
@@ -77,6 +78,9 @@ describe("errors", () => {
     [new DeviceError("GPU_OOM", "too much"), EXIT.retry],
     [new WeightError("HUB_BUSY", "later"), EXIT.retry],
     [new WeightError("HTTP_TIMEOUT", "later"), EXIT.retry],
+    [new InputError("HTTP_UNREACHABLE", "later"), EXIT.retry],
+    [new InputError("OUT_LOCKED", "later"), EXIT.retry],
+    [new InputError("IMAGE_NOT_FOUND", "no"), EXIT.refused],
     [new DeviceError("BUDGET", "too much"), EXIT.refused],
     [new DeviceError("NO_ADAPTER", "none"), EXIT.refused],
     [new WeightError("HUB_GATED", "no"), EXIT.refused],
@@ -96,6 +100,14 @@ describe("errors", () => {
     [new WeightError("NOT_FOUND", "no such file"), false],
     [new TypeError("odd"), false],
   ])("%s ends a run of requests: %s", (error, ends) => expect(endsRun(error)).toBe(ends));
+});
+
+test("a run has the exit code of the gravest failure", () => {
+  const after = (...codes: number[]) => codes.reduce(gravest, EXIT.ok);
+  expect(after()).toBe(EXIT.ok);
+  expect(after(EXIT.refused)).toBe(EXIT.someFailed);
+  expect(after(EXIT.refused, EXIT.retry, EXIT.refused)).toBe(EXIT.retry);
+  expect(after(EXIT.internal, EXIT.retry)).toBe(EXIT.internal);
 });
 
 describe("timing", () => {

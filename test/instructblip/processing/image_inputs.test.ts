@@ -47,6 +47,10 @@ beforeAll(async () => {
       case "/cut.jpg":
         response.writeHead(200, { "content-length": BYTES.length }).write(BYTES.subarray(0, 500));
         return setTimeout(() => response.destroy(), 10);
+      case "/busy.jpg":
+        return response.writeHead(503).end();
+      case "/often.jpg":
+        return response.writeHead(429).end();
       default:
         return response.writeHead(404).end("no such file");
     }
@@ -178,10 +182,19 @@ describe("is refused", () => {
     ["another scheme", () => "s3://bucket/a.png", "IMAGE_SOURCE", /not read from s3: URLs/],
     ["a URL that is none", () => "http://[1/a.png", "HTTP_URL", /cannot be fetched/],
     ["a URL with a password", () => "http://me:secret@localhost/a.png", "HTTP_URL", /^(?!.*secret)/s],
-    ["a server that is not there", () => "http://localhost:1/a.png?key=secret", "IO", /^a\.png: (?!.*secret)/s],
+    ["a port that fetch does not open", () => "http://localhost:1/a.png?key=secret", "IO", /^a\.png: (?!.*secret)/s],
+    ["no TLS, to https:", () => `${site.replace("http", "https")}/a.png`, "IO", /a\.png: the server cannot be reached/],
+    [
+      "a server that is not there",
+      () => "http://localhost:2/a.png?key=secret",
+      "HTTP_UNREACHABLE",
+      /^a\.png: (?!.*secret)/s,
+    ],
+    ["a server that fails", () => `${site}/busy.jpg`, "HTTP_BUSY", /busy\.jpg: .* 503\n.*try again later/],
+    ["a server that is asked too often", () => `${site}/often.jpg`, "HTTP_BUSY", /often\.jpg: .* 429/],
     ["what the server does not have", () => `${site}/none.jpg`, "IMAGE_NOT_FOUND", /none\.jpg: .* 404/],
     ["a page instead", () => `${site}/page.jpg`, "IMAGE_FORMAT", /page\.jpg: a web page, .* image itself/s],
-    ["a connection that breaks", () => `${site}/cut.jpg`, "IO", /cut\.jpg: the connection broke/],
+    ["a connection that breaks", () => `${site}/cut.jpg`, "HTTP_UNREACHABLE", /cut\.jpg: the connection broke/],
     ["a blob: URL that is not known", () => "blob:nodedata:1234", "IMAGE_NOT_FOUND", /has been revoked/],
     ["a data: URL without a comma", () => `data:${"x".repeat(10_000)}`, "IMAGE_SOURCE", /^image 0: .* comma/],
     ["a data: URL that is no base64", () => "data:image/png;base64,!!!!", "IMAGE_SOURCE", /^image 0: .* not base64/],

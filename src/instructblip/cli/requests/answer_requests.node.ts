@@ -18,7 +18,17 @@ import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { describeError, EXIT, endsRun, formatDuration, OF_SHARED_OPTIONS, Pace, progressText } from "../format.ts";
+import {
+  describeError,
+  EXIT,
+  endsRun,
+  formatDuration,
+  gravest,
+  isWorthARetry,
+  OF_SHARED_OPTIONS,
+  Pace,
+  progressText,
+} from "../format.ts";
 import { loadModel, loadOptions, prepareInputs, type Run } from "../session.node.ts";
 import { Progress, say, sayStack } from "../terminal.node.ts";
 import { Stopwatch } from "../timing.ts";
@@ -93,9 +103,10 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   if (questions.out !== undefined) await checkModelDownload(folder, dtype);
   const previous = new PreviousRun(`--out ${questions.out}`);
   const settings = questions.out === undefined ? undefined : await settingsOf(questions, shard, isFile, folder);
-  const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, previous.add);
+  const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, previous.add, run);
   try {
     if (settings) checkSameRun(`--out ${questions.out}`, previous.runs, settings);
+    out?.leaveOut(previous.again);
   } catch (error) {
     await out?.close();
     throw error;
@@ -130,7 +141,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   // A program that writes requests to a pipe may wait for an answer before the next one.
   const size = questions.batchSize ?? (isFile ? BATCH_SIZE : 1);
   const progress = new Progress(terminal);
-  const counts = { done: 0, failed: 0 };
+  const counts = { done: 0, failed: 0, again: 0 };
   let exit: number = previous.failed ? EXIT.someFailed : EXIT.ok;
   // Of a pipe, no request is read before the one before it is answered.
   const workers = isFile ? workersFor(total, questions.workers) : 0;
@@ -163,12 +174,14 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
       let position = 0;
       for await (const parsed of parsedRequests(questions, set, hasRows, input && linesOf(path, input))) {
         signal.throwIfAborted();
-        if (position++ % shard.n === shard.i && !previous.claim(parsed.id)) yield parsed;
+        const isOwn = position % shard.n === shard.i;
+        if (isOwn && !previous.claim(parsed.id, position)) yield { ...parsed, position };
+        position++;
       }
     };
     const more = unanswered();
     /** Requests that were read and have no line yet: a reopened device answers them again. */
-    const held: Parsed[] = [];
+    const held: (Parsed & { readonly position: number })[] = [];
     const rest = async function* () {
       yield* [...held];
       for (let next = await more.next(); !next.done; next = await more.next()) {
@@ -191,8 +204,11 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
       ended = undefined;
       for await (const { id, result, error } of inOrder(answerAll(rest(), asked, run))) {
         let line = result;
+        const { position } = held[0]!;
+        let isPlaced = previous.isPlaced(position);
         if (error !== undefined) {
           const { code, message, exitCode } = describeError(error);
+          isPlaced ||= isWorthARetry(code);
           line = { id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
           if (endsRun(error)) {
             ended = line;
@@ -201,10 +217,10 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
           if (sharesOptions && OF_SHARED_OPTIONS.has(code) && counts.failed === counts.done) throw error;
           sayStack(terminal, error);
           counts.failed++;
-          if (exitCode === EXIT.internal) exit = EXIT.internal;
-          else if (exit === EXIT.ok) exit = EXIT.someFailed;
+          if (exitCode === EXIT.retry) counts.again++;
+          exit = gravest(exit, exitCode);
         }
-        await write(line!);
+        await write(out && id === null && isPlaced ? { ...line!, position } : line!);
         held.shift();
         counts.done++;
         progressed();
@@ -236,8 +252,10 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   if (stats) say(terminal, stats.text(counts.done));
   const failed = counts.failed + previous.failed;
   const before = previous.done ? `, ${previous.done} before` : "";
-  if (failed) say(terminal, `${failed} of ${counts.done + previous.done} requests failed; their lines say why`);
-  else if (terminal.errIsTerminal)
+  if (failed) {
+    const again = out && counts.again > 0 ? `; --resume asks ${counts.again} again that may succeed later` : "";
+    say(terminal, `${failed} of ${counts.done + previous.done} requests failed; their lines say why${again}`);
+  } else if (terminal.errIsTerminal)
     say(terminal, `${counts.done} answered in ${formatDuration(performance.now() - begun)}${before}`);
   return exit;
 }

@@ -1,42 +1,58 @@
 /**
- * `--out`: a file to which lines are appended, which a later run resumes (`--resume`), and which is never overwritten; and a
- * check that other files can be written.
+ * `--out`: a file to which one process appends lines, which a later run resumes (`--resume`), and which is never overwritten;
+ * and a check that other files can be written.
  */
 import { constants } from "node:fs";
-import { access, type FileHandle, open, stat } from "node:fs/promises";
+import { access, type FileHandle, open, rm, stat } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 import { EngineError, InputError } from "../../../tensor/errors.ts";
 import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import { systemReason } from "../../../tensor/files/system_error.ts";
+import type { Run } from "../session.node.ts";
+import { say } from "../terminal.node.ts";
+import { OutLock } from "./out_lock.node.ts";
 import { splitLines } from "./requests.ts";
 
 /** Bytes that are read at a time in search of the end of the last whole line. */
 const CHUNK = 2 ** 16;
 
+// So as not to wait for the reader of a pipe; Windows has no such flag.
+const FLAGS = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | (constants.O_NONBLOCK ?? 0);
+
 export class OutFile {
   readonly #name: string;
-  readonly #handle: FileHandle;
+  readonly #lock: OutLock | undefined;
+  #handle: FileHandle;
+  #leftOut: ReadonlySet<number> = new Set();
 
-  private constructor(name: string, handle: FileHandle) {
+  private constructor(name: string, handle: FileHandle, lock: OutLock | undefined) {
     this.#name = name;
     this.#handle = handle;
+    this.#lock = lock;
   }
 
   /**
-   * Opens or creates a file. With `resume`, its lines are passed to `onLine` first; an incomplete last line is removed.
-   * @throws InputError OUT_EXISTS (it is not empty, and no `resume`), NOT_REGULAR_FILE, OUT, IO, BAD_UTF8
+   * Opens or creates a file, and locks it. With `resume`, its lines are passed to `onLine` first; an incomplete last line is
+   * removed.
+   * @throws InputError OUT_EXISTS (it is not empty, and no `resume`), OUT_LOCKED, NOT_REGULAR_FILE, OUT, IO, BAD_UTF8
    */
-  static async open(name: string, resume: boolean, onLine: (text: string) => void): Promise<OutFile> {
+  static async open(
+    name: string,
+    resume: boolean,
+    onLine: (text: string) => void,
+    { terminal, signal }: Run,
+  ): Promise<OutFile> {
     let handle: FileHandle | undefined;
+    let lock: OutLock | undefined;
     if (NOT_JSON.includes(extname(name).toLowerCase())) {
       throw new InputError("OUT", `--out ${name}: what is written are lines of JSON; the name should end in .jsonl`);
     }
     try {
-      // So as not to wait for the reader of a pipe; Windows has no such flag.
-      const flags = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | (constants.O_NONBLOCK ?? 0);
-      handle = await open(name, flags, 0o666);
+      handle = await open(name, FLAGS, 0o666);
+      if (!(await handle.stat()).isFile())
+        throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
+      lock = await OutLock.take(name, `--out ${name}`, { signal, say: (message) => say(terminal, message) });
       const found = await handle.stat();
-      if (!found.isFile()) throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
       if (found.size > 0 && !resume) {
         const hint = "--resume continues it; remove it to start again";
         throw new InputError("OUT_EXISTS", `--out ${name}: the file is not empty`, { hint });
@@ -45,17 +61,25 @@ export class OutFile {
       await readLines(handle, end, name, onLine);
       // Last, so that a file of another format is not changed.
       if (end < found.size) await handle.truncate(end);
-      return new OutFile(name, handle);
+      return new OutFile(name, handle, lock);
     } catch (cause) {
       await handle?.close();
+      await lock?.release();
       throw ioError(cause, name);
     }
   }
 
-  /** Appends whole lines; they are written when the promise resolves. @throws InputError IO */
+  /** Lines, counted from 1, that are removed when the next is written: those of requests that are asked again. */
+  leaveOut(lines: readonly number[]): void {
+    this.#leftOut = new Set(lines);
+  }
+
+  /** Appends whole lines; they are written when the promise resolves. @throws InputError IO, OUT_LOCKED (taken over) */
   async write(text: string): Promise<void> {
     try {
-      await this.#handle.appendFile(text);
+      await this.#lock?.check();
+      if (this.#leftOut.size > 0) await this.#rewrite(text);
+      else await this.#handle.appendFile(text);
     } catch (cause) {
       throw ioError(cause, this.#name);
     }
@@ -63,8 +87,36 @@ export class OutFile {
 
   async close(): Promise<void> {
     await this.#handle.close();
+    await this.#lock?.release();
+  }
+
+  /** Closes and removes the file. */
+  async remove(): Promise<void> {
+    await this.#handle.close();
+    await rm(this.#name);
+    await this.#lock?.release();
+  }
+
+  /** The file without some of its lines, and with `text`: all at once, so that a killed process loses no line. */
+  async #rewrite(text: string): Promise<void> {
+    const { size } = await this.#handle.stat();
+    await writeFileAtomic(this.#name, async (sink) => {
+      for await (const { number, bytes } of splitLines(chunksOf(this.#handle, size), Number.POSITIVE_INFINITY)) {
+        if (this.#leftOut.has(number)) continue;
+        await sink.write(bytes!);
+        await sink.write(NEWLINE);
+      }
+      await sink.write(new TextEncoder().encode(text));
+    }).catch((cause: Error) => {
+      throw new InputError("IO", `--out ${cause.message}`, { cause });
+    });
+    this.#leftOut = new Set();
+    await this.#handle.close(); // of the old file
+    this.#handle = await open(this.#name, FLAGS);
   }
 }
+
+const NEWLINE = Uint8Array.of(10);
 
 /** The offset behind the last newline. */
 async function endOfLines(handle: FileHandle, size: number): Promise<number> {
@@ -79,17 +131,18 @@ async function endOfLines(handle: FileHandle, size: number): Promise<number> {
   return 0;
 }
 
-async function readLines(handle: FileHandle, end: number, name: string, onLine: (text: string) => void): Promise<void> {
-  async function* chunks() {
-    const chunk = new Uint8Array(CHUNK);
-    for (let at = 0; at < end; ) {
-      const { bytesRead } = await handle.read(chunk, 0, Math.min(CHUNK, end - at), at);
-      if (bytesRead === 0) return;
-      at += bytesRead;
-      yield chunk.subarray(0, bytesRead);
-    }
+async function* chunksOf(handle: FileHandle, end: number): AsyncGenerator<Uint8Array> {
+  const chunk = new Uint8Array(CHUNK);
+  for (let at = 0; at < end; ) {
+    const { bytesRead } = await handle.read(chunk, 0, Math.min(CHUNK, end - at), at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield chunk.subarray(0, bytesRead);
   }
-  for await (const { number, bytes } of splitLines(chunks(), Number.POSITIVE_INFINITY)) {
+}
+
+async function readLines(handle: FileHandle, end: number, name: string, onLine: (text: string) => void): Promise<void> {
+  for await (const { number, bytes } of splitLines(chunksOf(handle, end), Number.POSITIVE_INFINITY)) {
     try {
       onLine(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     } catch (cause) {

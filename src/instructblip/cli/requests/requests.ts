@@ -10,6 +10,7 @@ import { EmbeddedImage } from "../../data/row.ts";
 import type { ImageSource } from "../../evaluation/task.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../generation/options.ts";
 import { checkInterventions, type Intervention } from "../../interventions/intervention.ts";
+import { isWorthARetry } from "../format.ts";
 
 /** The request's id, which its answer repeats; null if it has none. */
 export type RequestId = string | number | null;
@@ -228,23 +229,38 @@ export function parseLine(line: Line): ParsedLine | undefined {
   }
 }
 
+interface AnswerLine {
+  readonly id: unknown;
+  readonly position?: number;
+  readonly run?: unknown;
+  readonly error?: { readonly code?: string };
+}
+
 /** Whether a line of --json, parsed, is one. */
-export function isAnswer(line: unknown): line is { readonly id: unknown } {
+export function isAnswer(line: unknown): line is AnswerLine {
   return isObject(line) && Object.hasOwn(line, "id") && ANSWERED.some((name) => name in line);
 }
 
 /** Whether a line of --json is of a request that failed. */
-export function isFailure(line: { readonly id: unknown }): boolean {
+export function isFailure(line: AnswerLine): boolean {
   return "error" in line;
 }
 
-/** The answers of an earlier run: each one covers one request of its id. */
+/**
+ * The answers of an earlier run: each one covers one request of its id. A failed one that is worth a retry covers none, and
+ * its line is to be left out.
+ */
 export class PreviousRun {
   readonly #name: string;
   /** By the id's JSON, since 7 is not "7"; lines without an id cover requests without one, in order. */
   readonly #left = new Map<string, number>();
+  /** By the position that lines without an id have if their order is not the requests': whether it is covered. */
+  readonly #placed = new Map<number, boolean>();
+  #line = 0;
   done = 0;
   failed = 0;
+  /** Lines of requests that are asked again, counted from 1. */
+  readonly again: number[] = [];
   /** The settings of each run that wrote lines. */
   readonly runs: unknown[] = [];
 
@@ -258,19 +274,35 @@ export class PreviousRun {
     try {
       line = parseJson(text);
     } catch {}
-    this.done++;
+    this.#line++;
     if (!isAnswer(line)) {
       const hint = "only a file written by generate --requests --out can be resumed";
-      throw new InputError("BAD_PART", `${this.#name}: line ${this.done} is not an answer`, { hint });
+      throw new InputError("BAD_PART", `${this.#name}: line ${this.#line} is not an answer`, { hint });
     }
-    if (isFailure(line)) this.failed++;
     if ("run" in line) this.runs.push(line.run);
+    const isAgain = isFailure(line) && isWorthARetry(line.error?.code);
+    const isPlaced = line.id === null && Number.isSafeInteger(line.position);
+    if (isPlaced) this.#placed.set(line.position!, !isAgain);
+    if (isAgain) {
+      this.again.push(this.#line);
+      return;
+    }
+    this.done++;
+    if (isFailure(line)) this.failed++;
+    if (isPlaced) return;
     const key = JSON.stringify(line.id);
     this.#left.set(key, (this.#left.get(key) ?? 0) + 1);
   };
 
-  /** Whether a request is already answered; each answer is used once. */
-  claim(id: RequestId): boolean {
+  /** Whether the line of a request without an id has its position, because it is not in the requests' order. */
+  isPlaced(position: number): boolean {
+    return this.#placed.has(position);
+  }
+
+  /** Whether a request is already answered; each answer is used once. @param position among all requests, from 0 */
+  claim(id: RequestId, position: number): boolean {
+    const placed = id === null ? this.#placed.get(position) : undefined;
+    if (placed !== undefined) return placed;
     const key = JSON.stringify(id);
     const left = this.#left.get(key) ?? 0;
     if (left > 0) this.#left.set(key, left - 1);

@@ -40,6 +40,11 @@ export interface RankedResult {
 /** A line of `--json` for a request that failed. */
 export interface Failure {
   readonly id: RequestId;
+  /**
+   * With --out, of a request without an id that is worth a retry, among all requests from 0; its answer, which --resume
+   * appends, has it too.
+   */
+  readonly position?: number;
   readonly error: { readonly code: string; readonly message: string };
 }
 

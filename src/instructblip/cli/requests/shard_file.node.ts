@@ -1,6 +1,8 @@
 /** `--out`, `--resume` and `--shard` of commands whose file begins with the settings of their run. */
 import { InputError } from "../../../tensor/errors.ts";
 import type { Shard, ShardPart } from "../../evaluation/shards.ts";
+import { isWorthARetry } from "../format.ts";
+import type { Run } from "../session.node.ts";
 import { OutFile } from "./out_file.node.ts";
 
 /** Reads a file line by line. */
@@ -16,20 +18,29 @@ interface SettingsFormat<S> {
   readonly difference: (a: S, b: S) => string | undefined;
 }
 
-/** Opens the file, writes or compares its settings, and reads its rows. @throws InputError RESUME_MISMATCH; as OutFile.open */
-export async function openShard<S extends { readonly shard: Shard }, R>(
+/**
+ * Opens the file, writes or compares its settings, and reads its rows: all but the failed that are worth a retry, which leave
+ * the file when the next is written.
+ *
+ * @throws InputError RESUME_MISMATCH; as OutFile.open
+ */
+export async function openShard<S extends { readonly shard: Shard }, R extends object>(
   { out: name, resume = false }: { readonly out?: string | undefined; readonly resume?: boolean | undefined },
   reader: PartReader<S, R>,
   settings: S,
   { headerLine, difference }: SettingsFormat<S>,
+  run: Run,
 ): Promise<{ out: OutFile | undefined; rows: R[] }> {
   if (name === undefined) return { out: undefined, rows: [] };
-  const out = await OutFile.open(name, resume, (text) => reader.add(text));
+  const out = await OutFile.open(name, resume, (text) => reader.add(text), run);
   try {
     const part = reader.file();
     if (!part) await out.write(headerLine(settings));
     else expectSameRun(name, part.settings, settings, difference);
-    return { out, rows: [...(part?.rows ?? [])] };
+    const rows = part?.rows ?? [];
+    const isAskedAgain = (row: R) => isWorthARetry((row as { error?: { code: string } }).error?.code);
+    out.leaveOut(rows.flatMap((row, i) => (isAskedAgain(row) ? [i + 2] : []))); // the first line has the settings
+    return { out, rows: rows.filter((row) => !isAskedAgain(row)) };
   } catch (error) {
     await out.close();
     throw error;

@@ -1,9 +1,10 @@
 /**
  * `features`: features of images and texts as one safetensors file, in shards if wanted. While it runs they are appended to a file
- * beside it, OUT.part, which a later run resumes; at the end the safetensors file is written from that, and it is removed.
+ * beside it, OUT.part, which a later run resumes; at the end the safetensors file is written from that, and it is removed, unless
+ * items failed that a later run asks again.
  */
 import { createReadStream } from "node:fs";
-import { rm, stat } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../../tensor/dtype.ts";
@@ -17,7 +18,7 @@ import { isObject } from "../../evaluation/task.ts";
 import { checkModelDownload, modelWithFeatures } from "../../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "../format.ts";
+import { describeError, EXIT, endsRun, formatDuration, gravest, isWorthARetry, Pace, progressText } from "../format.ts";
 import { ahead, windows } from "../requests/ahead.ts";
 import { AHEAD, BATCH_SIZE } from "../requests/batches.ts";
 import { ImageReader, workersFor } from "../requests/image_workers.node.ts";
@@ -77,18 +78,21 @@ interface Row {
   readonly id: Item["id"];
   /** Features by name, and their shapes. */
   readonly shapes: Readonly<Record<string, readonly number[]>>;
-  readonly failed: boolean;
+  /** Of an item that failed. */
+  readonly error?: { readonly code: string };
 }
+
+/** A row, and where its line is in OUT.part. */
+type PlacedRow = Row & { readonly begin: number; readonly bytes: number };
 
 /** Reads OUT.part. @throws InputError BAD_PART */
 const partReader = (name: string) =>
   new PartReader<Settings, Row>(name, {
     ...{ command: "features", what: "item", line: "a line" },
     settings: ({ features }) => (hasShard(features) ? (features as Settings) : undefined),
-    row: (value, { items }, last) => {
+    row: (value, { items }) => {
       const { index, features, error } = value;
-      // In the order of the items.
-      const fits = isIndex(index, items) && index > (last?.index ?? -1) && isObject(features) !== isObject(error);
+      const fits = isIndex(index, items) && isObject(features) !== isObject(error);
       return fits ? rowOf(value as unknown as Line) : undefined;
     },
   });
@@ -103,7 +107,7 @@ interface Line {
 
 function rowOf({ index, id, features = {}, error }: Line): Row {
   const shapes = Object.fromEntries(Object.entries(features).map(([name, { shape }]) => [name, shape]));
-  return { index, id, shapes, failed: error !== undefined };
+  return { index, id, shapes, ...(error && { error: { code: error.code } }) };
 }
 
 /** Computes and writes the features. @returns the exit code */
@@ -156,10 +160,10 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     } else if (terminal.errIsTerminal) say(terminal, `${name} is complete`);
     return failed > 0 ? EXIT.someFailed : EXIT.ok;
   }
-  const { out, rows } = await openShard({ out: part, resume }, partReader(part), settings, FORMAT);
-  let exit: number = rows.some(({ failed }) => failed) ? EXIT.someFailed : EXIT.ok;
-  const next = (rows.at(-1)?.index ?? -1) + 1; // lines are in the order of the items
-  const left = [...items.entries()].filter(([index]) => index >= next && index % shard.n === shard.i);
+  const { out, rows } = await openShard({ out: part, resume }, partReader(part), settings, FORMAT, run);
+  let exit: number = rows.some(({ error }) => error) ? EXIT.someFailed : EXIT.ok;
+  const known = new Set(rows.map(({ index }) => index));
+  const left = [...items.entries()].filter(([index]) => !known.has(index) && index % shard.n === shard.i);
   const progress = new Progress(terminal);
   const counts = { done: 0, failed: 0 };
   const begun = performance.now();
@@ -187,13 +191,10 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
       if (images.failure) throw images.failure.error;
       const found = await embedEach(model, processor, batch, signal);
       for (const [k, { index, item }] of batch.entries()) {
-        const { id } = item;
-        const line = { index, id, ...lineOf(found[k]!, terminal) };
-        if (line.error) {
-          counts.failed++;
-          if (line.error.code === "INTERNAL") exit = EXIT.internal;
-          else if (exit === EXIT.ok) exit = EXIT.someFailed;
-        }
+        const { exitCode, ...rest } = lineOf(found[k]!, terminal);
+        const line = { index, id: item.id, ...rest };
+        if (line.error) counts.failed++;
+        exit = gravest(exit, exitCode);
         rows.push(rowOf(line));
         await out!.write(`${JSON.stringify(line)}\n`);
         counts.done++;
@@ -211,25 +212,28 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     if (left.length > 0) await reopening(run, embedRest, release);
     progress.clear();
     if (stats) say(terminal, (stats as Stats).text(counts.done));
+    if (rows.length !== sizeOf(shard, items.length)) {
+      throw new InputError("BAD_PART", `${part}: ${rows.length} of ${sizeOf(shard, items.length)} items are there`);
+    }
+    const placed = await placesOf(part, rows);
+    await writeFeatures(name, part, settings, placed);
+    const failed = placed.filter(({ error }) => error);
+    const again = failed.filter(({ error }) => isWorthARetry(error!.code)).length;
+    if (failed.length > 0) {
+      const first = await firstError(part, failed);
+      say(terminal, `${failed.length} of ${rows.length} items failed and are not in ${name}; the first: ${first}`);
+    } else if (terminal.errIsTerminal) {
+      say(terminal, `${rows.length} items in ${name}, ${formatDuration(performance.now() - begun)}`);
+    }
+    if (again > 0) say(terminal, `${again} of them may succeed later: ${part} is kept, and --resume asks them again`);
+    else await out?.remove();
+    return exit;
   } finally {
     progress.clear();
     await images.close();
     model?.dispose();
     await out?.close();
   }
-  if (rows.length !== sizeOf(shard, items.length)) {
-    throw new InputError("BAD_PART", `${part}: ${rows.length} of ${sizeOf(shard, items.length)} items are there`);
-  }
-  await writeFeatures(name, part, settings, rows);
-  const failed = rows.filter((row) => row.failed).length;
-  if (failed > 0) {
-    const first = await firstError(part);
-    say(terminal, `${failed} of ${rows.length} items failed and are not in ${name}; the first: ${first}`);
-  } else if (terminal.errIsTerminal) {
-    say(terminal, `${rows.length} items in ${name}, ${formatDuration(performance.now() - begun)}`);
-  }
-  await rm(part);
-  return exit;
 }
 
 /** An item of which the image is read, or why it is not. */
@@ -267,15 +271,16 @@ async function embedEach(
   return found as Found[];
 }
 
-/** What is written of an item. */
-function lineOf(found: Found, terminal: Run["terminal"]): Pick<Line, "features" | "error"> {
+/** What is written of an item, and the exit code of its error. */
+function lineOf(found: Found, terminal: Run["terminal"]): Pick<Line, "features" | "error"> & { exitCode: number } {
   if ("error" in found) {
-    const { code, message } = describeError(found.error);
+    const { code, message, exitCode } = describeError(found.error);
     sayStack(terminal, found.error);
-    return { error: { code, message: (message ?? code).replace(/^error: /, "") } };
+    return { error: { code, message: (message ?? code).replace(/^error: /, "") }, exitCode };
   }
   const entries = Object.entries(found.features);
   return {
+    exitCode: EXIT.ok,
     features: Object.fromEntries(entries.map(([name, { shape, data }]) => [name, { shape, f32: base64(data) }])),
   };
 }
@@ -284,20 +289,44 @@ function base64({ buffer, byteOffset, byteLength }: Float32Array): string {
   return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
 }
 
-/** The lines of OUT.part after the first. */
-async function* linesOf(part: string): AsyncGenerator<Line> {
+/** Rows in the order of the items, in which lines of items that were asked again are not. @param rows those of the lines */
+async function placesOf(part: string, rows: readonly Row[]): Promise<PlacedRow[]> {
+  const placed: PlacedRow[] = [];
+  let begin = 0;
   for await (const { number, bytes } of splitLines(createReadStream(part), Number.POSITIVE_INFINITY)) {
-    if (number > 1) yield parseJson(new TextDecoder().decode(bytes)) as Line;
+    const { length } = bytes!;
+    if (number > 1) placed.push({ ...rows[number - 2]!, begin, bytes: length }); // the first line has the settings
+    begin += length + 1;
+  }
+  return placed.sort((a, b) => a.index - b.index);
+}
+
+/** The lines of some rows. */
+async function* linesOf(part: string, rows: readonly PlacedRow[]): AsyncGenerator<Line> {
+  const handle = await open(part);
+  try {
+    for (const { begin, bytes } of rows) {
+      const text = new Uint8Array(bytes);
+      await handle.read(text, 0, bytes, begin);
+      yield parseJson(new TextDecoder().decode(text)) as Line;
+    }
+  } finally {
+    await handle.close();
   }
 }
 
-async function firstError(part: string): Promise<string> {
-  for await (const { id, error } of linesOf(part)) if (error) return `${JSON.stringify(id)}: ${error.message}`;
+async function firstError(part: string, failed: readonly PlacedRow[]): Promise<string> {
+  for await (const { id, error } of linesOf(part, failed)) return `${JSON.stringify(id)}: ${error!.message}`;
   return "";
 }
 
 /** Writes the safetensors file: NAME f32[n, …], NAME.index i64[n], places in the data; ids in the metadata. */
-async function writeFeatures(name: string, part: string, settings: Settings, rows: readonly Row[]): Promise<void> {
+async function writeFeatures(
+  name: string,
+  part: string,
+  settings: Settings,
+  rows: readonly PlacedRow[],
+): Promise<void> {
   const names = [...new Set(rows.flatMap(({ shapes }) => Object.keys(shapes)))].sort();
   const entries: TensorEntry[] = names.flatMap((key) => {
     const those = rows.filter(({ shapes }) => key in shapes);
@@ -305,8 +334,8 @@ async function writeFeatures(name: string, part: string, settings: Settings, row
     const odd = those.find(({ shapes }) => String(shapes[key]) !== String(those[0]!.shapes[key]));
     if (odd) throw new InputError("BAD_PART", `${part}: ${key} of ${JSON.stringify(odd.id)} has another shape`);
     const data = async function* () {
-      for await (const { features } of linesOf(part)) {
-        if (features?.[key]) yield new Uint8Array(Buffer.from(features[key].f32, "base64"));
+      for await (const { features } of linesOf(part, those)) {
+        yield new Uint8Array(Buffer.from(features![key]!.f32, "base64"));
       }
     };
     const index = BigInt64Array.from(those, (row) => BigInt(row.index));

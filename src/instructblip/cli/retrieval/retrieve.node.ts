@@ -12,7 +12,7 @@ import { AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { Blip2ForImageTextRetrieval } from "../../pretrained/blip_2_retrieval.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { describeError, EXIT, endsRun, formatTable, Pace, progressText } from "../format.ts";
+import { describeError, EXIT, endsRun, formatTable, gravest, Pace, progressText } from "../format.ts";
 import { BATCH_SIZE } from "../requests/batches.ts";
 import { loadAs, type Run, readSource } from "../session.node.ts";
 import { Progress, say, sayStack } from "../terminal.node.ts";
@@ -152,7 +152,7 @@ async function rank(data: Items, asked: Retrieval, run: Run): Promise<number> {
     const { code, message = code } = describeError(error);
     const why = `${JSON.stringify(items[i]!.id)}: ${message.replace(/^error: /, "")}`;
     say(terminal, `${failed.size} of ${items.length} items failed and are not ranked; the first: ${why}`);
-    return [...failed.values()].some((one) => describeError(one).code === "INTERNAL") ? EXIT.internal : EXIT.someFailed;
+    return [...failed.values()].map((one) => describeError(one).exitCode).reduce(gravest, EXIT.ok);
   } finally {
     progress.clear();
     model.dispose();

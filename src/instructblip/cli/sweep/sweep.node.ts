@@ -140,7 +140,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
       shard,
     };
     const reader = sweepReader(`--out ${flags.out}`, kind);
-    const { out, rows } = await openShard(flags, reader, settings, { headerLine, difference });
+    const { out, rows } = await openShard(flags, reader, settings, { headerLine, difference }, run);
     try {
       const known = new Set(rows.map(({ index }) => index));
       const left = units.flatMap((_, i) => (i % shard.n === shard.i && !known.has(i) ? [i] : []));
