@@ -37,6 +37,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 import base_models
 import composites
 import decoding
+import drafts
 import interventions
 import likelihood
 import logit_lens
@@ -66,11 +67,18 @@ def note(message):
 
 def load(folder):
     """The model (f32, eager attention) and the processor (PIL images) of a checkpoint folder."""
-    sibling = composites.MODELS[json.loads((folder / "config.json").read_text())["model_type"]]
-    model = sibling.MODEL.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    processor = sibling.load_processor(folder)
+    processor = sibling_of(folder).load_processor(folder)
     assert isinstance(processor.image_processor, BlipImageProcessorPil), "goldens need the PIL image processor"
-    return model, processor
+    return load_model(folder), processor
+
+
+def load_model(folder):
+    """The model of a folder, f32, with eager attention."""
+    return sibling_of(folder).MODEL.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def sibling_of(folder):
+    return composites.MODELS[json.loads((folder / "config.json").read_text())["model_type"]]
 
 
 def tensor_of(output):
@@ -268,7 +276,7 @@ def settle(composite, rng, key):
 # What live parity asks besides
 
 
-def draw_questions(rng, composite, setting):
+def draw_questions(rng, composite, assistant, setting):
     """What the composite of a random spec is asked besides a golden's questions: `asked` of golden.json."""
     spec, model, inputs = composite.spec, composite.model, composite.inputs()
     asked = spec["asked"]
@@ -294,6 +302,7 @@ def draw_questions(rng, composite, setting):
         "processor": [processor_calls.draw_call(rng, spec) for _ in range(asked["processor"])],
         "interventions": interventions.draw_cases(rng, composite, setting),
         "lens": {"row": len(setting.path) - 1, "answer": said[:4]},
+        "drafts": drafts.draw_calls(rng, spec, model, assistant, inputs, composites.options_of(spec), setting),
     }
 
 
@@ -319,9 +328,11 @@ def draw_labels(rng, composite, setting, inputs):
 
 
 @torch.no_grad()
-def record_answers(model, processor, spec, inputs, options, start, files, asked):
+def record_answers(model, assistant, processor, spec, inputs, options, start, files, asked):
     """What Hugging Face answers to `asked`, as tensors by name. `start`: decoder_input_ids, of T5."""
     tensors = {}
+    for call in asked["drafts"]:
+        tensors |= drafts.record(model, assistant, inputs, options, call)
     for call, kwargs in asked["calls"].items():
         torch.manual_seed(0)
         tensors |= decoding.record(model, processor, inputs, options, call, kwargs)
@@ -417,9 +428,12 @@ def make_golden(folder, name, spec, seed):
     assert torch.equal(reloaded_path, path), f"{folder}: the files do not say what the model in memory was"
     asked = {}
     if "asked" in spec:
-        asked = draw_questions(rng, composites.Composite(spec, model, processor, composite.images), setting)
+        whole = composites.Composite(spec, model, processor, composite.images)
+        drafts.make_assistant(rng, whole, folder)
+        assistant = load_model(folder / drafts.FOLDER)
+        asked = draw_questions(rng, whole, assistant, setting)
         files = [folder / file for file in images]
-        answers = record_answers(model, processor, spec, inputs, options, start, files, asked)
+        answers = record_answers(model, assistant, processor, spec, inputs, options, start, files, asked)
         base_models.base_of(model).save_pretrained(folder / "base")
         still = [Image.open(folder / file) for file in images[: len(spec["prompts"])]]
         words = [zlib.crc32(json.dumps(seed).encode()), 0]

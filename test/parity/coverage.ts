@@ -5,7 +5,6 @@ import type { GoldenJson } from "./golden.ts";
 /** From here on, chance is no excuse. */
 export const FULL_RUN = 40;
 
-const ASSISTED = "transformers does not read the first drafts after embeddings; held to it in assisted.test.ts";
 /** Every option of generate(): drawn, or why not. */
 const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not: string }>> = {
   max_new_tokens: "drawn",
@@ -22,12 +21,12 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not
   num_return_sequences: "drawn",
   early_stopping: "drawn",
   length_penalty: "drawn",
-  prompt_lookup_num_tokens: { not: ASSISTED },
-  max_matching_ngram_size: { not: ASSISTED },
-  assistant_model: { not: ASSISTED },
-  num_assistant_tokens: { not: ASSISTED },
-  num_assistant_tokens_schedule: { not: ASSISTED },
-  assistant_confidence_threshold: { not: ASSISTED },
+  prompt_lookup_num_tokens: "drawn",
+  max_matching_ngram_size: "drawn",
+  assistant_model: "drawn",
+  num_assistant_tokens: "drawn",
+  num_assistant_tokens_schedule: "drawn",
+  assistant_confidence_threshold: "drawn",
   seed: { not: "not Hugging Face's" },
   guidance_scale: "drawn",
   negative_prompt_ids: "drawn",
@@ -69,6 +68,18 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not
   use_cache: "drawn",
 };
 
+/** Options with calls of their own, in each of which several are: states and maps (each alone: outputs.test.ts), and drafts. */
+const TOGETHER: readonly string[] = [
+  "output_attentions",
+  "output_hidden_states",
+  "prompt_lookup_num_tokens",
+  "max_matching_ngram_size",
+  "assistant_model",
+  "num_assistant_tokens",
+  "num_assistant_tokens_schedule",
+  "assistant_confidence_threshold",
+] satisfies (keyof GenerationOptions)[];
+
 /** What must be drawn as often as any option. */
 const EARLY_STOPPING = ["early_stopping=false", "early_stopping=true", 'early_stopping="never"'];
 
@@ -107,11 +118,13 @@ export function coverageOf(goldens: readonly GoldenJson[]): Coverage {
         changed.add(op, at, ...Object.keys(index), typeof steps === "string" ? steps : "steps");
       }
     }
+    for (const { assistant, kwargs } of asked?.drafts ?? []) {
+      all.add(...Object.keys(kwargs), ...(assistant ? ["assistant_model"] : []));
+    }
     for (const _ of Object.keys(asked?.states ?? {})) all.add("output_attentions", "output_hidden_states");
   }
   const drawn = Object.keys(OPTIONS).filter((name) => OPTIONS[name as keyof GenerationOptions] === "drawn");
-  // States are always asked for together: what one is without the other is in outputs.test.ts.
-  const single = drawn.filter((name) => !["output_attentions", "output_hidden_states"].includes(name));
+  const single = drawn.filter((name) => !TOGETHER.includes(name));
   return {
     lines: [
       `drawn: ${kinds.of(kinds.names())}`,

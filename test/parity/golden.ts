@@ -39,6 +39,7 @@ export interface ParityRow {
     | "projection"
     | "logits"
     | "tokens"
+    | "drafts"
     | "scores"
     | "text"
     | "states"

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import {
+  AutoModelForImageTextToText,
   AutoProcessor,
   type GenerateOutput,
   type InterventionData,
@@ -30,6 +31,8 @@ export interface Asked {
   readonly interventions: readonly ChangedCall[];
   /** Texts for the retrieval model, one for each image. */
   readonly retrieval: readonly string[];
+  /** generate() calls of one row, with drafts of prompt lookup or of the golden's assistant. */
+  readonly drafts: readonly DraftsCall[];
   /** Ids of an answer to one of the prompts. */
   readonly lens: { readonly row: number; readonly answer: readonly number[] };
 }
@@ -43,6 +46,13 @@ export interface ChangedCall {
   readonly inputs?: { readonly decoder_input_ids: number[][] };
   /** Of generate(). */
   readonly kwargs?: GenerateOptions;
+}
+
+interface DraftsCall {
+  readonly name: string;
+  readonly row: number;
+  readonly assistant: boolean;
+  readonly kwargs: Readonly<Record<string, unknown>>;
 }
 
 interface ProcessorCall {
@@ -132,19 +142,53 @@ export async function compareTransitions(
   found.equal("scores", `${call}.logprobs`, given, same);
 }
 
+type Inputs = Parameters<VisionLanguageModel["forward"]>[0];
+
+/** One row of inputs. */
+function rowOf(inputs: Inputs, row: number): Inputs {
+  const { data, shape } = inputs.pixel_values;
+  const size = data.length / shape[0];
+  const pixel_values = { data: data.slice(row * size, (row + 1) * size), shape: shape.with(0, 1) };
+  const entries = Object.entries(inputs).map(([key, value]) => [key, Array.isArray(value) ? [value[row]] : value]);
+  return { ...Object.fromEntries(entries), pixel_values };
+}
+
+/** Tokens with drafts, and how many passes and drafts they took. */
+async function compareDrafts(golden: Golden, found: Comparisons, model: VisionLanguageModel, inputs: Inputs) {
+  const { drafts } = golden.json.asked!;
+  const { device } = model;
+  const folder = join(golden.folder, "assistant");
+  const assistant_model = drafts.some(({ assistant }) => assistant)
+    ? await AutoModelForImageTextToText.from_pretrained(folder, { device })
+    : undefined;
+  try {
+    for (const { name, row, assistant, kwargs } of drafts) {
+      const { sequences, assisted } = await model.generate({
+        ...rowOf(inputs, row),
+        ...kwargs,
+        ...(kwargs.do_sample === true && { seed: 1 }),
+        ...(assistant && { assistant_model }),
+        return_dict_in_generate: true,
+      });
+      found.equal("tokens", name, sequences, await golden.rows(`${name}.sequences`));
+      if (!golden.has(`${name}.counts`)) continue;
+      const { passes, draft_tokens, accepted_tokens } = assisted!;
+      found.equal("drafts", name, [[passes, draft_tokens, accepted_tokens]], await golden.rows(`${name}.counts`));
+    }
+  } finally {
+    assistant_model?.dispose();
+  }
+}
+
 /** The logit lens of one row. */
 async function compareLens(
   golden: Golden,
   found: Comparisons,
   model: VisionLanguageModel,
-  inputs: Parameters<VisionLanguageModel["forward"]>[0],
+  inputs: Inputs,
 ): Promise<void> {
   const { row, answer } = golden.json.asked!.lens;
-  const { data, shape } = inputs.pixel_values;
-  const size = data.length / shape[0];
-  const pixel_values = { data: data.slice(row * size, (row + 1) * size), shape: shape.with(0, 1) };
-  const entries = Object.entries(inputs).map(([key, value]) => [key, Array.isArray(value) ? [value[row]] : value]);
-  const lens = await logitLens(model, { ...Object.fromEntries(entries), pixel_values }, { answer, top_k: 3 });
+  const lens = await logitLens(model, rowOf(inputs, row), { answer, top_k: 3 });
   const tokens = [...lens.image, ...lens.answer];
   const states = Array.from({ length: lens.states }, (_, i) => i);
   const [positions] = await golden.rows("lens.positions");
@@ -167,7 +211,7 @@ export async function compareAsked(
   golden: Golden,
   found: Comparisons,
   model: VisionLanguageModel,
-  inputs: Parameters<VisionLanguageModel["forward"]>[0],
+  inputs: Inputs,
 ): Promise<void> {
   const { asked } = golden.json;
   if (!asked) return;
@@ -232,6 +276,7 @@ export async function compareAsked(
     }
   }
 
+  await compareDrafts(golden, found, model, given);
   await compareLens(golden, found, model, given);
 
   if (asked.candidates) {

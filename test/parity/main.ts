@@ -6,9 +6,9 @@ import { FULL_RUN } from "./coverage.ts";
 const HELP = `usage: npm run parity -- [options]
 
 Draws random InstructBLIPs, BLIP-2s and InstructBLIP-Videos with PyTorch and compares every module, the logits, states
-and attention maps, losses, the tokens of drawn decoding options, the costs of candidates, and drawn calls of the
-processor; with each its base model (without generation) and a retrieval model of the same sizes. Then saves each and has
-transformers load the copy. A run of ${FULL_RUN} or more fails if it has missed an option.
+and attention maps, losses, the tokens of drawn decoding options and of drafts, the costs of candidates, and drawn calls
+of the processor; with each its base model (without generation) and a retrieval model of the same sizes. Then saves
+each and has transformers load the copy. A run of ${FULL_RUN} or more fails if it has missed an option.
 
   --count N     composites to draw (default 8)
   --seed N      seed of the drawing (default: the clock)
