@@ -177,6 +177,7 @@ export type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./instructbl
 export type { Drawable } from "./instructblip/processing/image_drawable.ts";
 export type { ImageOptions, ImageSize } from "./instructblip/processing/image_options.ts";
 export type { BlipImageProcessor } from "./instructblip/processing/image_processor.ts";
+export type { ImageTransform } from "./instructblip/processing/image_transform.ts";
 export {
   type BatchFeature,
   InstructBlipProcessor,

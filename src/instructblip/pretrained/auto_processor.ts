@@ -42,9 +42,9 @@ export const AutoProcessor = {
    * UNSUPPORTED_OPTION; the signal's reason
    */
   async from_pretrained(from: PretrainedFrom, options: ProcessorFromPretrainedOptions = {}): Promise<AnyProcessor> {
-    const { folder, backend } = await openProcessor(from, options);
+    const { folder, pixels } = await openProcessor(from, options);
     const Processor = PROCESSORS[await processorClass(folder)] as typeof InstructBlipProcessor;
-    return (await Processor.from_pretrained(folder, { backend })) as unknown as AnyProcessor;
+    return (await Processor.from_pretrained(folder, pixels)) as unknown as AnyProcessor;
   },
 };
 

@@ -4,6 +4,7 @@
  * Hugging Face's names, meanings and defaults. Source: transformers 5.18, models/blip/image_processing_blip.py.
  */
 import { type Check, flag, is, number, type OptionsOf, oneOf, option, refuse, whole } from "../config/options.ts";
+import { IMAGE_TRANSFORMS } from "./image_transform.ts";
 import { RESAMPLING } from "./resize.ts";
 
 /** One number for a square, `[height, width]`, or both by name. */
@@ -16,7 +17,7 @@ const side = whole(1, MAX_SIZE).row.check;
 const checkSize: Check = (name, size, vocabulary, fail) => {
   const sides = sidesOf(size as ImageSize);
   if (!sides) {
-    const hint = "BLIP does not keep the aspect ratio";
+    const hint = 'BLIP does not keep the aspect ratio; image_transform: "clip_image_eval" does';
     return refuse(name, "a number, [height, width] or { height, width }", size, hint, fail);
   }
   for (const one of sides) side(name, one, vocabulary, fail);
@@ -71,6 +72,11 @@ export const IMAGE = {
   image_std: channels("a number or three, none of them 0", (value) => Math.fround(value) !== 0).default([
     0.26862954, 0.26130258, 0.27577711,
   ]),
+  /**
+   * What resizing does, by LAVIS's names: "blip_image_eval" squeezes to `size`, as Hugging Face (default), "clip_image_eval"
+   * resizes the shorter side to `size`, a square's, and cuts out the middle. Not in Hugging Face.
+   */
+  image_transform: oneOf(...IMAGE_TRANSFORMS),
   /** The dimension of the channels of a {@link PixelTensor}. Default: by its shape. */
   input_data_format: oneOf("channels_first", "channels_last"),
 };

@@ -18,6 +18,7 @@ import { type Fail, readOptions, type ValuesOf, valuesOf } from "../config/optio
 import { createFolder } from "../pretrained/platform.ts";
 import { type PixelTensor, type PixelValues, type RgbaImage, type RgbImage, withoutAlpha } from "./image.ts";
 import { IMAGE, IMAGE_OPTIONS, type ImageOptions, sidesOf, threeOf } from "./image_options.ts";
+import { centered, type ImageTransform } from "./image_transform.ts";
 import { type ImageBackend, RESAMPLING, resize } from "./resize.ts";
 
 /** Options with defaults, normalised. */
@@ -29,8 +30,9 @@ interface Settings extends Omit<ValuesOf<typeof IMAGE>, "size" | "image_mean" | 
   readonly backend: ImageBackend;
 }
 
-/** The options of a file; input_data_format is an option of calls only. */
-const { input_data_format: _, ...DEFAULTS } = valuesOf(IMAGE, {});
+/** The options of a file, of which image_transform is written only if given; input_data_format is an option of calls only. */
+const { input_data_format: _, image_transform: __, ...DEFAULTS } = valuesOf(IMAGE, {});
+const isOfFiles = (name: string) => Object.hasOwn(DEFAULTS, name) || name === "image_transform";
 /** Most images of a batch; at 224 x 224 their pixel_values take 308 MB. */
 export const MAX_IMAGES = 512;
 
@@ -49,36 +51,43 @@ export class BlipImageProcessor {
       throw new InputError("IMAGE_OPTION", `backend must be "pil" or "torchvision", got ${shown(backend)}`);
     }
     this.backend = backend;
-    const given = Object.entries(config).filter(([key, value]) => Object.hasOwn(DEFAULTS, key) && value !== null);
+    const given = Object.entries(config).filter(([key, value]) => isOfFiles(key) && (value ?? null) !== null);
     this.config = { ...DEFAULTS, ...Object.fromEntries(given) };
     const fail: Fail = (message, hint) => {
       throw new ConfigError("CONFIG_IMAGE", `${file}: ${message}`, { hint });
     };
     settingsOf(this.config, backend, fail);
     for (const key of ["do_center_crop", "do_pad"]) {
-      if (config[key]) fail(`${key} is not supported: BLIP resizes the whole image to one size`);
+      const hint = key === "do_center_crop" ? 'image_transform: "clip_image_eval" crops as LAVIS does' : undefined;
+      if (config[key]) fail(`${key} is not supported: BLIP resizes the whole image to one size`, hint);
     }
   }
 
   /**
    * Reads processor_config.json (transformers 5, nested under `image_processor`) or preprocessor_config.json (4).
    *
+   * @param image_transform replaces the file's
    * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
    */
-  static async from_pretrained(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
+  static async from_pretrained(
+    folder: Folder,
+    backend?: ImageBackend,
+    image_transform?: ImageTransform,
+  ): Promise<BlipImageProcessor> {
+    const more = image_transform === undefined ? {} : { image_transform };
     const files = JsonFolder.of(folder);
     const nested = (await files.json("processor_config.json"))?.image_processor;
     if (nested !== undefined) {
       if (typeof nested !== "object" || nested === null || Array.isArray(nested)) {
         throw new ConfigError("CONFIG_JSON", "processor_config.json: image_processor must be an object");
       }
-      return new BlipImageProcessor(nested as JsonRecord, "processor_config.json", backend);
+      return new BlipImageProcessor({ ...(nested as JsonRecord), ...more }, "processor_config.json", backend);
     }
     const config = await files.json("preprocessor_config.json");
     if (!config) {
       throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or preprocessor_config.json`);
     }
-    return new BlipImageProcessor(config, "preprocessor_config.json", backend);
+    return new BlipImageProcessor({ ...config, ...more }, "preprocessor_config.json", backend);
   }
 
   /** Its entry in processor_config.json, and the object of preprocessor_config.json. */
@@ -102,8 +111,8 @@ export class BlipImageProcessor {
     const fail: Fail = (message, hint) => {
       throw new InputError("IMAGE_OPTION", message, { hint });
     };
-    const { do_resize, width, height, resample } = settingsOf(this.config, this.backend, fail);
-    return do_resize ? resize(image, width, height, resample, this.backend) : image;
+    const settings = settingsOf(this.config, this.backend, fail);
+    return settings.do_resize ? fitted(image, settings) : image;
   }
 
   /**
@@ -169,7 +178,18 @@ function settingsOf(given: Readonly<JsonRecord>, backend: ImageBackend, fail: Fa
     fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);
   }
   const [height, width] = sidesOf(size)!;
+  if (values.image_transform === "clip_image_eval") {
+    const isLavis = height === width && resample === RESAMPLING.bicubic && backend === "pil";
+    if (!isLavis) fail('image_transform "clip_image_eval" is of a square size, resample 3 and the backend "pil"');
+  }
   return { ...values, height, width, mean: threeOf(image_mean), std: threeOf(image_std), backend };
+}
+
+/** The image resized. */
+function fitted(image: RgbImage, { width, height, resample, backend, image_transform }: Settings): RgbImage {
+  if (image_transform !== "clip_image_eval") return resize(image, width, height, resample, backend);
+  const whole = centered(image, width);
+  return resize(image, whole.width, whole.height, resample, backend, whole.part);
 }
 
 interface Planes {
@@ -187,7 +207,7 @@ function preprocessOne(image: RgbImage | RgbaImage | PixelTensor, settings: Sett
     "shape" in image ? channelsLast(image, settings.input_data_format, name) : checked(image, name);
   if (data instanceof Float32Array) return preprocessFloat({ width, height, data }, settings, name);
   let rgb: RgbImage = { width, height, data };
-  if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample, settings.backend);
+  if (settings.do_resize) rgb = fitted(rgb, settings);
   // A byte has 256 values, so the arithmetic is done by three tables.
   const tables = [0, 1, 2].map((c) => Float32Array.from({ length: 256 }, (_, u8) => normalized(u8, c, settings)));
   return toPlanes(rgb, (value, c) => tables[c]![value]!);
@@ -216,7 +236,7 @@ function preprocessFloat(
   }
   // Not Uint8Array.from() with a function, which builds a list of all pixels first.
   const bytes = new Uint8Array(whole ? data : data.map((x) => x * 255));
-  const resized = resize({ width, height, data: bytes }, settings.width, settings.height, settings.resample);
+  const resized = fitted({ width, height, data: bytes }, settings);
   const back = Float32Array.from({ length: 256 }, (_, u8) => (whole ? u8 : u8 * (1 / 255)));
   return toPlanes(resized, (value, c) => normalized(back[value]!, c, settings));
 }

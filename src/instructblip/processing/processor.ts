@@ -158,10 +158,10 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
   ): Promise<P> {
     // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
     const [Class, { modality }, { has_qformer_tokenizer }] = [this, this.family, this.traits];
-    const { folder, backend } = await openProcessor(from, options);
+    const { folder, pixels } = await openProcessor(from, options);
     const num_query_tokens = await readQueryCount(folder);
     return new Class({
-      [`${modality}_processor`]: await readPixelProcessor(folder, modality, backend),
+      [`${modality}_processor`]: await readPixelProcessor(folder, modality, pixels),
       tokenizer: await Tokenizer.from_pretrained(folder),
       ...(has_qformer_tokenizer && { qformer_tokenizer: await Tokenizer.from_pretrained(folder, "qformer_tokenizer") }),
       num_query_tokens,

@@ -15,24 +15,31 @@ import { type ModelFolder, openPretrained } from "../pretrained/model_folder.ts"
 import { createFolder } from "../pretrained/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
+import type { ImageTransform } from "./image_transform.ts";
 import type { ImageBackend } from "./resize.ts";
 
-export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
+/** Options of the image processor. */
+export interface PixelOptions {
   /** The backend of the image processor. Default "pil". */
-  backend?: ImageBackend;
+  backend?: ImageBackend | undefined;
+  /** What resizing does, by LAVIS's names: see {@link ImageOptions}. Default: the file's, else "blip_image_eval". */
+  image_transform?: ImageTransform | undefined;
 }
 
+export interface ProcessorFromPretrainedOptions extends OpenFolderOptions, PixelOptions {}
+
 /**
- * Opens the folder that a processor is read from, and reads the backend.
+ * Opens the folder that a processor is read from, and reads the image processor's options.
  *
  * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the platform's
  */
 export async function openProcessor(
   from: PretrainedFrom,
   options: ProcessorFromPretrainedOptions,
-): Promise<{ folder: ModelFolder; backend: ImageBackend | undefined }> {
-  const { backend, ...open } = readPretrainedOptions(options, ["backend"]);
-  return { folder: await openPretrained(from, open), backend: backend ?? undefined };
+): Promise<{ folder: ModelFolder; pixels: PixelOptions }> {
+  const { backend, image_transform, ...open } = readPretrainedOptions(options, ["backend", "image_transform"]);
+  const pixels = { backend: backend ?? undefined, image_transform: image_transform ?? undefined };
+  return { folder: await openPretrained(from, open), pixels };
 }
 
 /**
@@ -74,11 +81,11 @@ export function requireQueryCount(count: number | null): number {
 export function readPixelProcessor(
   folder: JsonFolder,
   modality: "image" | "video",
-  backend?: ImageBackend,
+  { backend, image_transform }: PixelOptions = {},
 ): Promise<BlipImageProcessor> {
   return modality === "video"
-    ? readVideoProcessor(folder, backend)
-    : BlipImageProcessor.from_pretrained(folder, backend);
+    ? readVideoProcessor(folder, { backend, image_transform })
+    : BlipImageProcessor.from_pretrained(folder, backend, image_transform);
 }
 
 /**
@@ -87,7 +94,10 @@ export function readPixelProcessor(
  *
  * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
  */
-async function readVideoProcessor(folder: JsonFolder, backend?: ImageBackend): Promise<BlipImageProcessor> {
+async function readVideoProcessor(
+  folder: JsonFolder,
+  { backend, image_transform }: PixelOptions,
+): Promise<BlipImageProcessor> {
   const nested = (await folder.json("processor_config.json"))?.video_processor;
   const files = ["video_preprocessor_config.json", "preprocessor_config.json"];
   let [config, file] = [nested, "processor_config.json"] as [unknown, string];
@@ -101,7 +111,8 @@ async function readVideoProcessor(folder: JsonFolder, backend?: ImageBackend): P
   if ((config as JsonRecord).do_sample_frames) {
     throw new ConfigError("CONFIG_IMAGE", `${file}: do_sample_frames is not supported: the caller picks the frames`);
   }
-  return new BlipImageProcessor(config as JsonRecord, file, backend);
+  const more = image_transform === undefined ? {} : { image_transform };
+  return new BlipImageProcessor({ ...(config as JsonRecord), ...more }, file, backend);
 }
 
 /** The parts of a processor, for {@link saveProcessor}. */

@@ -51,7 +51,7 @@ function sinc(x: number): number {
 /** Pillow's: 32 bits less 8 for the pixel and 2 for overshoot. */
 const PRECISION_BITS = 22;
 
-/** Fixed-point weights of one pass: output `i` is a weighted sum of `count[i]` inputs from `first[i]` on. */
+/** Fixed-point weights of one pass: output `i` of those that are computed is a weighted sum of `count[i]` inputs from `first[i]` on. */
 interface Taps {
   first: Int32Array;
   count: Int32Array;
@@ -62,17 +62,26 @@ interface Taps {
   bits: number;
 }
 
-function makeTaps(inputs: number, outputs: number, resample: number, backend: ImageBackend): Taps {
+/** A range of a side of the resized image. */
+type Range = readonly [from: number, to: number];
+
+/** The taps of the outputs in a range. */
+function makeTaps(
+  inputs: number,
+  outputs: number,
+  [from, to]: Range,
+  { resample, backend }: { readonly resample: number; readonly backend: ImageBackend },
+): Taps {
   const filter = FILTERS[resample]!; // image_options.ts refuses other numbers
   const scale = inputs / outputs;
   const filterScale = Math.max(scale, 1); // widened when shrinking, for antialiasing
   const support = filter.support * filterScale;
   const stride = Math.ceil(support) * 2 + 1;
-  const first = new Int32Array(outputs);
-  const count = new Int32Array(outputs);
-  const exact = new Float64Array(outputs * stride);
-  for (let i = 0; i < outputs; i++) {
-    const center = (i + 0.5) * scale;
+  const first = new Int32Array(to - from);
+  const count = new Int32Array(to - from);
+  const exact = new Float64Array((to - from) * stride);
+  for (let i = 0; i < to - from; i++) {
+    const center = (from + i + 0.5) * scale;
     const low = Math.max(0, Math.trunc(center - support + 0.5));
     const high = Math.min(inputs, Math.trunc(center + support + 0.5));
     const row = exact.subarray(i * stride, i * stride + high - low);
@@ -105,10 +114,20 @@ function bitsOf16(weights: Float64Array): number {
   return bits;
 }
 
+/** A part of a resized image, in its pixels. */
+export interface Part {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 /**
  * Pillow's `Image.resize` of an RGB image, or torch's `interpolate` with antialias, byte for byte: rows first, then columns,
  * each pass rounded to bytes; a pass is skipped if that side keeps its length.
  *
+ * @param part what is wanted of the resized image; the rest is not computed. Only with the backend "pil": torch chooses the
+ *   precision of its weights by all of them
  * @throws InputError IMAGE_TOO_LARGE
  */
 export function resize(
@@ -117,14 +136,22 @@ export function resize(
   height: number,
   resample: number = RESAMPLING.bicubic,
   backend: ImageBackend = "pil",
+  part: Part = { left: 0, top: 0, width, height },
 ): RgbImage {
-  if (resample === RESAMPLING.nearest) return resizeNearest(image, width, height);
-  let result = image;
+  const across: Range = [part.left, part.left + part.width];
+  const down: Range = [part.top, part.top + part.height];
+  if (resample === RESAMPLING.nearest) return resizeNearest(image, { width, height, across, down });
+  const way = { resample, backend };
+  // Of a side that keeps its length a part is cut out by weights of 1, as exactly.
+  const isRowPass = width !== image.width || part.width !== width;
+  const isColumnPass = height !== image.height || part.height !== height;
   // Resizing a single column by rows only repeats it, so columns may be first: a strip of a million pixels is then fast.
-  if (image.width === 1 && height !== image.height) result = resizeColumns(result, height, resample, backend);
-  if (width !== result.width) result = resizeRows(result, width, resample, backend);
-  if (height !== result.height) result = resizeColumns(result, height, resample, backend);
-  return result;
+  if (image.width === 1 && isColumnPass) {
+    const columns = resizeColumns(image, height, down, way);
+    return isRowPass ? resizeRows(columns, width, across, way) : columns;
+  }
+  const rows = isRowPass ? resizeRows(image, width, across, way) : image;
+  return isColumnPass ? resizeColumns(rows, height, down, way) : rows;
 }
 
 /** Largest intermediate in bytes; only a very long image needs more. */
@@ -135,12 +162,16 @@ function clip(sum: number, bits: number): number {
   return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
-function resizeRows(image: RgbImage, width: number, resample: number, backend: ImageBackend): RgbImage {
+type Way = Parameters<typeof makeTaps>[3];
+
+/** @param range the columns of the result, of `side` */
+function resizeRows(image: RgbImage, side: number, range: Range, way: Way): RgbImage {
   const { height, data } = image;
+  const width = range[1] - range[0];
   if (width * height * 3 > MAX_BETWEEN) {
     throw new InputError("IMAGE_TOO_LARGE", `an image of ${image.width} x ${height} pixels is too long to be resized`);
   }
-  const { first, count, weights, stride, bits } = makeTaps(image.width, width, resample, backend);
+  const { first, count, weights, stride, bits } = makeTaps(image.width, side, range, way);
   const half = 1 << (bits - 1);
   const out = new Uint8Array(width * height * 3);
   let to = 0;
@@ -165,9 +196,11 @@ function resizeRows(image: RgbImage, width: number, resample: number, backend: I
   return { width, height, data: out };
 }
 
-function resizeColumns(image: RgbImage, height: number, resample: number, backend: ImageBackend): RgbImage {
+/** @param range the rows of the result, of `side` */
+function resizeColumns(image: RgbImage, side: number, range: Range, way: Way): RgbImage {
   const { width, data } = image;
-  const { first, count, weights, stride, bits } = makeTaps(image.height, height, resample, backend);
+  const height = range[1] - range[0];
+  const { first, count, weights, stride, bits } = makeTaps(image.height, side, range, way);
   const half = 1 << (bits - 1);
   const bytes = width * 3;
   const out = new Uint8Array(bytes * height);
@@ -185,10 +218,13 @@ function resizeColumns(image: RgbImage, height: number, resample: number, backen
 }
 
 /** Geometry.c, ImagingScaleAffine: positions are accumulated, not multiplied, which rounds differently. */
-function resizeNearest(image: RgbImage, width: number, height: number): RgbImage {
-  const columns = nearestPositions(image.width, width);
-  const rows = nearestPositions(image.height, height);
-  const out = new Uint8Array(width * height * 3);
+function resizeNearest(
+  image: RgbImage,
+  { width, height, across, down }: { width: number; height: number; across: Range; down: Range },
+): RgbImage {
+  const columns = nearestPositions(image.width, width).subarray(...across);
+  const rows = nearestPositions(image.height, height).subarray(...down);
+  const out = new Uint8Array(columns.length * rows.length * 3);
   let to = 0;
   for (const y of rows) {
     for (const x of columns) {
@@ -198,7 +234,7 @@ function resizeNearest(image: RgbImage, width: number, height: number): RgbImage
       out[to++] = image.data[at + 2]!;
     }
   }
-  return { width, height, data: out };
+  return { width: columns.length, height: rows.length, data: out };
 }
 
 function nearestPositions(inputs: number, outputs: number): Int32Array {
