@@ -453,7 +453,7 @@ const SETTINGS = [
 
 const GENERATION_NAMES =
   `max_new_tokens max_length min_length min_new_tokens max_time stop_strings eos_token_id pad_token_id
-  bos_token_id do_sample num_beams num_return_sequences early_stopping length_penalty seed guidance_scale negative_prompt_ids
+  bos_token_id do_sample num_beams num_return_sequences early_stopping length_penalty beam_rules penalize_prompt seed guidance_scale negative_prompt_ids
   sequence_bias repetition_penalty no_repeat_ngram_size bad_words_ids prefix_allowed_tokens_fn forced_bos_token_id
   forced_eos_token_id exponential_decay_length_penalty suppress_tokens begin_suppress_tokens logits_processor
   stopping_criteria watermarking_config temperature top_h top_k top_p min_p typical_p epsilon_cutoff eta_cutoff

@@ -1,12 +1,13 @@
 /**
  * Beam search and beam sampling, exactly as transformers 5.18 (`_beam_search`): sums, masks of -1e9 and divisions are
  * rounded to f32 where PyTorch's are, because they decide ties. Of equal scores the lowest index is first; PyTorch leaves
- * the order open.
+ * the order open. With beam_rules "4.33" sequences are scored and ended as there (beam_hypotheses.ts).
  *
  * B prompts, n beams, K candidates for each prompt, P prompt tokens, c tokens in a row so far.
  * Source: transformers 5.18, _beam_search in generation/utils.py.
  */
 import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
+import { Hypotheses } from "./beam_hypotheses.ts";
 import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
 import { scoreEdits } from "./logits_process.ts";
 import { answerLogprobs, stepLogprobs } from "./logprobs.ts";
@@ -49,12 +50,14 @@ interface Item {
   finished: readonly Beam[];
   /** Whether a running beam may still beat a finished one. */
   canImprove: boolean;
+  /** The finished ones, by the rules of transformers 4.33. */
+  readonly hypotheses: Hypotheses<Beam> | undefined;
 }
 
 /** A running beam, ended without an end token. */
 const stopped = (beam: Beam): Candidate => ({ ...beam, finished: true });
 
-const isFull = ({ finished }: Item) => finished.every(({ done }) => done);
+const isFull = ({ finished, hypotheses }: Item) => !hypotheses && finished.every(({ done }) => done);
 
 /**
  * @param prompt ids of every prompt, all of one length P
@@ -82,7 +85,9 @@ export async function beamSearch(
   const items = prompt.map((ids): Item => {
     const beam = (score: number): Beam => ({ ids, score, from: [], tokens: [], done: false });
     const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : NEG_LARGE));
-    return { running, finished: running.map(() => beam(NEG_LARGE)), canImprove: true };
+    const rules = { num_beams: n, length_penalty, early_stopping, most: max_length - P };
+    const hypotheses = config.beam_rules === "4.33" ? new Hypotheses<Beam>(rules) : undefined;
+    return { running, finished: running.map(() => beam(NEG_LARGE)), canImprove: true, hypotheses };
   });
   streamer?.put(prompt.map((ids) => [...ids]));
 
@@ -99,13 +104,18 @@ export async function beamSearch(
     previous?.dispose();
     if (!found) {
       dropSteps(step, records, scores, raw);
-      for (const item of items) item.finished = finish(item, item.running.map(stopped));
+      for (const item of items) if (!item.hypotheses) item.finished = finish(item, item.running.map(stopped));
       break;
     }
 
     let allFinished = true;
     for (const [b, item] of items.entries()) {
       const candidates = candidatesOf(item, b, found);
+      allFinished = allFinished && candidates.every(({ finished }) => finished);
+      if (item.hypotheses) {
+        advance(item, item.hypotheses, candidates);
+        continue;
+      }
       const runningScores = candidates.map(({ score, finished }) => f(score + (finished ? NEG_LARGE : 0)));
       item.finished = finish(item, candidates);
       item.running = topIndices(runningScores, n).map((j) => ({
@@ -114,7 +124,6 @@ export async function beamSearch(
         done: false,
       }));
       item.canImprove = item.canImprove && canImprove(item);
-      allFinished = allFinished && candidates.every(({ finished }) => finished);
     }
     streamer?.best?.(items.map(bestSoFar));
     on_token?.(step);
@@ -127,6 +136,7 @@ export async function beamSearch(
     else if (rows.some((row, i) => row !== i)) decoder.reorder!(rows);
     tokens = decoder.upload(items.flatMap(({ running }) => running.map(({ ids }) => ids.at(-1)!)));
   }
+  for (const item of items) if (item.hypotheses) close(item, item.hypotheses);
   return output();
 
   /** The K best of every prompt from f32[B, V] or f32[B * n, V] in the host's memory. */
@@ -218,6 +228,29 @@ export async function beamSearch(
       merged.map(({ score }) => score),
       n,
     ).map((i) => merged[i]!);
+  }
+
+  /** A step by the rules of transformers 4.33, where the first n candidates that do not end run on. */
+  function advance(item: Item, hypotheses: Hypotheses<Beam>, candidates: readonly Candidate[]): void {
+    const t = candidates[0]!.ids.length - P;
+    const isEnd = ({ ids }: Candidate) => eos_token_id.includes(ids.at(-1)!);
+    const beam = (one: Candidate): Beam => ({ ...one, done: true });
+    if (item.canImprove) {
+      // Every end is written as the first of the eos ids.
+      for (const one of candidates.slice(0, n).filter(isEnd))
+        hypotheses.add(beam({ ...one, ids: one.ids.with(-1, eos_token_id[0]!) }), one.score, t);
+      item.canImprove = !hypotheses.isDone(candidates[0]!.score, t);
+    }
+    item.running = candidates
+      .filter((one) => !isEnd(one))
+      .slice(0, n)
+      .map((one) => ({ ...one, done: false }));
+  }
+
+  /** Adds the beams that still run, if they count. */
+  function close(item: Item, hypotheses: Hypotheses<Beam>): void {
+    if (item.canImprove) for (const one of item.running) hypotheses.add(one, one.score, one.ids.length - P + 1);
+    item.finished = hypotheses.best().map(({ sequence, score }) => ({ ...sequence, score: f(score), done: true }));
   }
 
   /** Whether the best running beam could still beat a finished one. For "never" at its best possible length. */

@@ -24,8 +24,8 @@ export interface DecodingConfig extends Omit<ValuesOf<typeof GENERATION>, Unkept
   /** Generated ids are below it; prompts may have others. */
   readonly vocabulary: number;
   readonly prompt_length: number;
-  /** The first id of a row that repetition_penalty counts. */
-  readonly penalized_from: number;
+  /** The ids that repetition_penalty counts: those of a row from one on, and others. */
+  readonly penalized: { readonly from: number; readonly more: readonly number[] };
   /** max_new_tokens and min_new_tokens are converted to these. */
   readonly max_length: number;
   readonly min_length: number;
@@ -86,8 +86,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     ...values,
     vocabulary,
     prompt_length: promptLength,
-    // A decoder's start token is no prompt.
-    penalized_from: values.penalize_prompt || setting.decoder_start_token_id !== undefined ? 0 : promptLength,
+    penalized: penalizedOf(values.penalize_prompt, setting),
     ...ownLength(values.stopping_criteria, promptLength, lengths(options, setting, warnings)),
     eos_token_id,
     pad_token_id: pad_token_id ?? eos_token_id[0] ?? null,
@@ -109,6 +108,15 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
 export function checkDecoding(options: GenerationOptions, hasAssistant = false): void {
   const setting = { promptLength: 0, vocabulary: Number.POSITIVE_INFINITY, eos_token_id: 0, pad_token_id: null };
   decodingConfig(hasAssistant ? { ...options, assistant_model: { language_model: {} } } : options, setting);
+}
+
+/** A decoder's start token is no prompt. */
+function penalizedOf(
+  counts: boolean | readonly number[],
+  { promptLength, decoder_start_token_id }: GenerationSetting,
+): DecodingConfig["penalized"] {
+  const from = counts === true || decoder_start_token_id !== undefined ? 0 : promptLength;
+  return { from, more: typeof counts === "boolean" ? [] : counts };
 }
 
 /** A MaxLengthCriteria counts instead of the options; HF, too, stops at the first new token if the prompt is longer. */

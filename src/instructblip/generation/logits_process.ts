@@ -35,6 +35,8 @@ const ban = (bans: Bans): LogitsProcessor =>
 const distinct = (ids: readonly number[], vocabulary: number): number[] =>
   [...new Set(ids)].filter((id) => id >= 0 && id < vocabulary);
 
+const all = (ids: readonly number[]) => ids;
+
 /**
  * The processors as a penalty and bans of ids, if they are nothing else.
  *
@@ -47,8 +49,8 @@ export function scoreEdits(
 ): ScoreEdits | undefined {
   // logitsProcessors() has a fixed order: it never gives several penalties, or a ban before one.
   if (!processors.every(({ penalty, bans }) => penalty !== undefined || bans !== undefined)) return undefined;
-  const { penalty = 1, from = 0 } = processors.find((processor) => processor.penalty !== undefined) ?? {};
-  const penalised = rows.map((ids) => (penalty === 1 ? [] : distinct(ids.slice(from), vocabulary)));
+  const { penalty = 1, counted = all } = processors.find((processor) => processor.penalty !== undefined) ?? {};
+  const penalised = rows.map((ids) => (penalty === 1 ? [] : distinct(counted(ids), vocabulary)));
   const banned = rows.map((ids) =>
     distinct(
       processors.flatMap(({ bans }) => (bans ? [...bans(ids)] : [])),
@@ -85,6 +87,11 @@ const f = Math.fround;
 const NEVER = Number.NEGATIVE_INFINITY;
 const F32_MAX = 3.4028234663852886e38;
 
+/** The ids of a row that repetition_penalty counts. */
+function penalizedIds({ penalized: { from, more } }: DecodingConfig): NonNullable<LogitsProcessor["counted"]> {
+  return from === 0 && more.length === 0 ? all : (ids) => [...more, ...ids.slice(from)];
+}
+
 // --- processors --------------------------------------------------------------------------------------------------------
 
 /** Adds a bias to the last id of a sequence if the row ends with the ids before it. */
@@ -105,18 +112,18 @@ export function sequenceBias(biases: NonNullable<DecodingConfig["sequence_bias"]
 /**
  * Divides positive and multiplies negative scores of every id in the row: prompt and image ids count too.
  *
- * @param from the first id that counts
+ * @param counted the ids of a row that count
  */
-export function repetitionPenalty(value: number, from = 0): LogitsProcessor {
+export function repetitionPenalty(value: number, counted = all): LogitsProcessor {
   const penalty = f(value);
   return Object.assign(
     each((ids, scores) => {
-      for (const id of distinct(ids.slice(from), scores.length)) {
+      for (const id of distinct(counted(ids), scores.length)) {
         const score = scores[id]!;
         scores[id] = score < 0 ? score * penalty : score / penalty;
       }
     }),
-    { penalty, from },
+    { penalty, counted },
   );
 }
 
@@ -362,7 +369,7 @@ export function logitsProcessors(config: DecodingConfig): LogitsProcessor[] {
   const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0]!)));
 
   if (config.sequence_bias.length) list.push(sequenceBias(config.sequence_bias));
-  if (config.repetition_penalty !== 1) list.push(repetitionPenalty(config.repetition_penalty, config.penalized_from));
+  if (config.repetition_penalty !== 1) list.push(repetitionPenalty(config.repetition_penalty, penalizedIds(config)));
   if (config.no_repeat_ngram_size > 0) list.push(noRepeatNgram(config.no_repeat_ngram_size));
   if (words.length) list.push(badWords(words));
   if (config.min_length > prompt_length && eos.length) list.push(minLength(config.min_length, eos));

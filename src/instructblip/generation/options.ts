@@ -146,6 +146,12 @@ export const GENERATION = {
     .needs("num_beams")
     .flag("beams: whether to stop at num_beams finished sequences"),
   /**
+   * Beams: whose rules score and end them. "4.33" is transformers 4.33, which LAVIS pins, where a row begins with a start
+   * token: a sequence that reaches the maximum length is one longer, and so is the length at which the best running one must
+   * still beat the finished. Only eos ids and the maximum length end a sequence there. Default "5".
+   */
+  beam_rules: oneOf("5", "4.33").default("5").needs("num_beams"),
+  /**
    * Prompt lookup decoding: drafts up to this many tokens, as they follow where the row's last tokens occurred before, and
    * verifies them in one pass. The same tokens, in fewer passes. One prompt at a time; not with beams, guidance, SynthID,
    * interventions or states.
@@ -193,8 +199,18 @@ export const GENERATION = {
 
   /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
   repetition_penalty: above(0).default(1).readsPrompt().flag("above 1: tokens of the row so far become less likely"),
-  /** Whether repetition_penalty counts the prompt's and image's ids. Default true, as in HF; LAVIS counts the answer's alone. */
-  penalize_prompt: flag().default(true).needs("repetition_penalty"),
+  /**
+   * Whether repetition_penalty counts the prompt's and image's ids. Default true, as in HF; false counts the answer's alone, a
+   * list of ids these and the answer's, as in LAVIS, whose language model is given embeddings and a start token.
+   */
+  penalize_prompt: option<boolean | readonly number[]>(
+    oneOrList(
+      is("true, false or a list of token ids", (value) => typeof value === "boolean"),
+      listOf(checkId, "a list of token ids"),
+    ),
+  )
+    .default(true)
+    .needs("repetition_penalty"),
   /** No run of this many tokens occurs twice in a row, prompt included. */
   no_repeat_ngram_size: whole(0).default(0).readsPrompt().flag("no run of n tokens occurs twice; 0: off"),
 

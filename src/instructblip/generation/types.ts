@@ -5,8 +5,8 @@ export interface LogitsProcessor {
   (rows: readonly (readonly number[])[], scores: readonly Float32Array[]): void;
   /** Set if it is a repetition penalty and nothing else. */
   readonly penalty?: number;
-  /** Of a repetition penalty: the first id of a row that it counts. */
-  readonly from?: number;
+  /** Of a repetition penalty: the ids that it counts. */
+  readonly counted?: (ids: readonly number[]) => readonly number[];
   /** Set if it bans these ids after a row and does nothing else. */
   readonly bans?: Bans;
   /** Set if it keeps the order of scores. */

@@ -40,6 +40,12 @@ describe("what may be answered together", () => {
       job({ ...short, repetition_penalty: 2 }, [5]),
       false,
     ],
+    [
+      "a penalty that does not",
+      job({ ...short, repetition_penalty: 2, penalize_prompt: [1], beam_rules: "4.33" }),
+      job({ ...short, repetition_penalty: 2, penalize_prompt: [1], beam_rules: "4.33" }, [5]),
+      true,
+    ],
     ["no length at all, with other prompts", job({}), job({}, [5]), false],
   ])("%s", (_, a, b, together) => {
     expect(batchKey(a) === batchKey(b)).toBe(together);

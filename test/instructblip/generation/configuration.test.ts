@@ -156,6 +156,8 @@ describe("refused by name", () => {
     ["num_return_sequences", [0, 2]],
     ["length_penalty", [nan, "1"]],
     ["early_stopping", ["always", 1]],
+    ["beam_rules", ["4.28", 5]],
+    ["penalize_prompt", ["false", [0.5], [10_000]]],
     ["seed", [-1, 0.5, 2 ** 53]],
     ["stop_strings", ["", [], [""], [1], new Array(10_000).fill("a")]],
     ["eos_token_id", [0.5, "2", [2, nan]]],

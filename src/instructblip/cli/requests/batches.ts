@@ -63,6 +63,7 @@ const COUNT_FROM_THE_PROMPT = new Set<string>([
   "num_return_sequences",
   "length_penalty",
   "early_stopping",
+  "beam_rules",
   "eos_token_id",
   "pad_token_id",
   "suppress_tokens",
@@ -90,7 +91,11 @@ export function batchKey({ inputs, options, interventions }: Job): string | unde
   const set = given.filter(([, value]) => value !== null && value !== false).map(([name]) => name);
   const [first] = inputs.input_ids ?? [];
   if (set.some((name) => (ALONE as string[]).includes(name)) || !first) return undefined;
-  const counts = set.every((name) => COUNT_FROM_THE_PROMPT.has(name)) && options.max_new_tokens != null;
+  const { penalize_prompt = true } = options;
+  const isOfAnswer = (name: string) =>
+    COUNT_FROM_THE_PROMPT.has(name) ||
+    ((name === "repetition_penalty" || name === "penalize_prompt") && penalize_prompt !== true);
+  const counts = set.every(isOfAnswer) && options.max_new_tokens != null;
   const length = counts ? "any" : first.length;
   const { pixel_values, interpolate_pos_encoding = false } = inputs;
   const sorted = given.sort(([a], [b]) => (a < b ? -1 : 1));
