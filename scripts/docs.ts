@@ -1,5 +1,5 @@
 /**
- * `npm run docs`: writes the generated pages of docs/ (errors.md, command_line.md), and the API reference in docs/api, which
+ * `npm run docs`: writes the generated pages of docs/ (errors.md, command_line.md, presets.md), and the API reference in docs/api, which
  * git ignores.
  */
 import { spawnSync } from "node:child_process";
@@ -11,10 +11,10 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 const HELP = `usage: npm run docs [-- --check | --pages]
 
-Writes docs/errors.md and docs/command_line.md from the code, and the API reference into docs/api.
+Writes docs/errors.md, docs/command_line.md and docs/presets.md from the code, and the API reference into docs/api.
 
-  --check   write nothing; exit 1 if one of the two pages is stale
-  --pages   the two pages alone
+  --check   write nothing; exit 1 if one of the pages is stale
+  --pages   the pages alone
 `;
 
 function current(path: string): string {

@@ -1,4 +1,4 @@
-/** The generated pages of docs/: errors.md and command_line.md. */
+/** The generated pages of docs/: errors.md, command_line.md and presets.md. */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,6 +6,7 @@ import ts from "typescript";
 import { WORTH_A_RETRY } from "../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../src/instructblip/cli/program.node.ts";
 import type { Run } from "../src/instructblip/cli/session.node.ts";
+import { presetRows } from "../src/instructblip/evaluation/preset_list.ts";
 import { ENV } from "../src/tensor/env.ts";
 import { ERROR_CODES } from "./error_codes.ts";
 
@@ -182,10 +183,64 @@ ${settings.join("\n")}
 `;
 }
 
+/** docs/presets.md. */
+export function presetsPage(): string {
+  const code = (text: string) => `\`${text.replaceAll("|", "\\|").replaceAll("\n", "\\n")}\``;
+  const rows = presetRows().map(({ name, prompt, images, answers, metric, source }) => {
+    const transform = images.endsWith("_eval") ? code(images) : images;
+    const from = source.replace(/(projects|configs)\/[^;, ]+/g, code);
+    return `| ${code(name)} | ${code(prompt)} | ${transform} | ${answers} | ${metric} | ${from} |`;
+  });
+  return `# Presets of tasks
+
+${GENERATED}
+
+A task of \`instructblip evaluate\` may name a preset, and override any part of it: \`{"preset": "lavis-gqa-vicuna"}\`.
+\`instructblip evaluate --list-presets\` prints this table.
+
+## As LAVIS to the token
+
+Presets \`lavis-*\`, and tasks with \`"lavis": true\`, do what LAVIS does at 506965b with transformers 4.33.2, which it pins:
+
+- Vicuna's prompts begin with \`</s>\`, which LAVIS makes the tokenizer's beginning-of-sequence token.
+- The Q-Former reads an instruction's last 128 tokens, \`[CLS]\` and \`[SEP]\` included.
+- Questions go through LAVIS's text processors, \`{question:blip_question}\` and \`{question:blip_caption}\`.
+- Vicuna's rows begin with a start token that is not in the answer. LAVIS's \`max_len\` and \`min_len\` count it, so that presets
+  have one token less; repetition is penalised of it and of the answer, not of the prompt (\`penalize_prompt\`).
+- Beams are scored and ended as in transformers 4.33 (\`beam_rules\`).
+- Vicuna's answers end at its tokenizer's \`</s>\`, whatever the config says, and id 0 in them is left out.
+- Candidates are ranked without an end token for Vicuna, with one for T5; \`"ranking": {"n_segments": 2}\` is its \`n_segments\`.
+- Images go through \`blip_image_eval\`, which squeezes them as Hugging Face does, or \`clip_image_eval\`, which keeps the middle.
+
+Not here: the lemmatizer, off by default; mixed precision; and how LAVIS reads videos (decord, four frames drawn at random): the
+task's data has the frames.
+
+What LAVIS's own files do may surprise: those of OK-VQA and MSRVTT-QA write the prompt where only captions read it, so that the
+question alone is asked. \`{"preset": "lavis-okvqa-vicuna", "prompt": "Question: {question:blip_caption} Short Answer:"}\` asks as
+they seem to mean.
+
+## What each is held to
+
+[test/instructblip/evaluation/lavis.test.ts](../test/instructblip/evaluation/lavis.test.ts) holds every preset \`lavis-*\`:
+
+- from a file under \`projects/\`: to the prompt and all options that LAVIS's data set, task and model make of the file
+- from a file under \`configs/datasets/\`: to what LAVIS's data set makes of a row, and its model of the paper's prompt
+- from the paper's prompt in LAVIS's functions: to what \`predict_answers\` or \`_predict_class\` make of it; there is no data set
+
+and what its \`generate\`, \`predict_answers\`, \`predict_class\` and image transforms compute to tokens, ranks and pixels, on tiny
+weights. Presets \`paper-*\` are the paper's text, which no program prints: their prompts are held to nothing but it.
+
+| preset | prompt | images | answers | metric | from |
+| --- | --- | --- | --- | --- | --- |
+${rows.join("\n")}
+`;
+}
+
 /** The pages, by their paths. */
 export async function pages(): Promise<Map<string, string>> {
   return new Map([
     ["docs/errors.md", errorsPage()],
     ["docs/command_line.md", await commandLinePage()],
+    ["docs/presets.md", presetsPage()],
   ]);
 }

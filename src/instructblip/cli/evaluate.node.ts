@@ -4,7 +4,7 @@ import { performance } from "node:perf_hooks";
 import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { lavisOptions, withEndInFront } from "../evaluation/lavis.ts";
+import { lavisInputs, lavisOptions, lavisText, segmentLosses, specialIds } from "../evaluation/lavis.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
 import {
   difference,
@@ -95,7 +95,8 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
   const { weightCache: weight_cache = false, kvCacheDtype: kv_cache_dtype = "f32" } = evaluation;
   const { computeDtype: compute_dtype = "f32" } = evaluation;
   const folder = await openModelFolder(evaluation.model, run);
-  const processor = await AutoProcessor.from_pretrained(folder);
+  const { image_transform } = task;
+  const processor = await AutoProcessor.from_pretrained(folder, image_transform ? { image_transform } : {});
   await checkModelDownload(folder, dtype);
   const settings: Settings = {
     version,
@@ -242,12 +243,15 @@ async function* answerAll(
   { task, images, size, depth }: Asked,
   { signal }: Run,
 ): AsyncGenerator<{ readonly position: number } & ({ readonly found: Found } | { readonly error: unknown })> {
+  const special = specialIds(model.config.text_config, processor.tokenizer);
   const prepare = async ([position, [, item]]: [number, [number, Question]]) => {
     try {
       const pixels = await Promise.all([item.image].flat().map((image) => images.read(image)));
-      const given = await prepareInputs(processor, model.config, pixels, [item.prompt]);
-      const inputs = task.lavis ? lavisInputs(given, processor, model) : given;
-      const options = task.lavis ? lavisOptions(task.generation) : task.generation;
+      // A video's frames are several images of one prompt for a model of images, as in LAVIS.
+      const several = Array.isArray(item.image) && model.config.modality === "image";
+      const given = await prepareInputs(processor, model.config, several ? [pixels] : pixels, [item.prompt]);
+      const inputs = task.lavis ? lavisInputs(given, processor.tokenizer, model.config.image_token) : given;
+      const options = task.lavis ? lavisOptions(task.generation, special) : task.generation;
       return { job: { position, item, inputs, options } satisfies EvaluationJob };
     } catch (error) {
       return { position, error };
@@ -266,8 +270,16 @@ async function* answerAll(
     for await (const outcome of answerTogether(model, jobs, size, () => new Stopwatch(1), { signal, load_ms: 0 })) {
       const { position, inputs } = outcome.job;
       if ("error" in outcome) yield { position, error: outcome.error };
-      else yield { position, found: { prediction: predictionOf(processor, model, inputs, outcome.answer) } };
+      else yield { position, found: { prediction: textOf(inputs, outcome.answer) } };
     }
+  }
+
+  /** The text of the first row, without the prompt. */
+  function textOf(inputs: InstructBlipInputs, { sequences }: Answer): string {
+    const { tokenizer } = processor;
+    const ids = sequences[0]!.slice(beginOf(model, inputs)).filter((id) => id >= 0);
+    if (task.lavis) return lavisText(tokenizer, ids, special);
+    return tokenizer.decode(ids, { skip_special_tokens: true }).trim();
   }
 
   async function rankJob({ position, item, inputs }: EvaluationJob) {
@@ -280,22 +292,6 @@ async function* answerAll(
   }
 }
 
-const lavisInputs = (inputs: InstructBlipInputs, { tokenizer }: AnyProcessor, { config }: VisionLanguageModel) => ({
-  ...inputs,
-  input_ids: withEndInFront(inputs.input_ids, tokenizer, config.image_token),
-});
-
-/** The text of the first row, without the prompt. */
-function predictionOf(
-  { tokenizer }: AnyProcessor,
-  model: VisionLanguageModel,
-  inputs: InstructBlipInputs,
-  { sequences }: Answer,
-): string {
-  const ids = sequences[0]!.slice(beginOf(model, inputs)).filter((id) => id >= 0);
-  return tokenizer.decode(ids, { skip_special_tokens: true }).trim();
-}
-
 async function rank(
   model: VisionLanguageModel,
   processor: AnyProcessor,
@@ -304,17 +300,27 @@ async function rank(
   inputs: InstructBlipInputs,
   signal: AbortSignal,
 ): Promise<Found> {
-  const { reduction, eos, segment_size } = ranking!;
+  const { reduction, eos, segment_size, n_segments } = ranking!;
+  const rows = candidateIds(processor.tokenizer, candidates.flat(), eos ?? undefined);
   const [ranked] = await model.rank_answers({
     ...inputs,
-    candidates: candidateIds(processor.tokenizer, candidates.flat(), eos ?? undefined),
+    candidates: rows,
     groups: candidates.flatMap((texts, group) => texts.map(() => group)),
     reduction,
     ...(segment_size === null ? {} : { segment_size }),
     signal,
   });
-  const { ranks, sums, means } = ranked!; // of one image
-  const prediction = candidates[ranks[0]!]![0]!;
+  const { sums, means } = ranked!; // of one image
+  let scores = reduction === "sum" ? sums : means;
+  let first = ranked!.ranks[0]!;
+  if (n_segments > 1 && model.config.text_config.model_type === "llama") {
+    const lengths = rows.map((ids) => ids.length);
+    const { image_token, num_query_tokens } = model.config;
+    const prompt = inputs.input_ids[0]!.length + (image_token === null ? num_query_tokens : 0);
+    scores = segmentLosses(sums, lengths, { prompt, n_segments });
+    first = scores.indexOf(Math.min(...scores));
+  }
+  const prediction = candidates[first]![0]!;
   const needed = (METRICS[metric] as Metric).candidates !== undefined;
-  return needed ? { prediction, scores: reduction === "sum" ? sums : means, right } : { prediction };
+  return needed ? { prediction, scores, right } : { prediction };
 }

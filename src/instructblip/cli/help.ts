@@ -47,9 +47,7 @@ const COLUMN = "\n              ";
 const METRICS_HELP = Object.entries(METRICS)
   .map(([name, { meaning }]) => `${name}: ${meaning}`)
   .join(COLUMN);
-const PRESETS_HELP = Object.keys(PRESETS)
-  .map((name, i) => (i === 0 ? "" : i % 5 === 0 ? `,${COLUMN}` : ", ") + name)
-  .join("");
+const PRESET_COUNT = Object.keys(PRESETS).length;
 
 export const EXAMPLES = {
   top: `
@@ -148,19 +146,26 @@ ${DATA_SETS}
 A task is a file such as
   {"prompt": "Question: {question} Short answer:", "generation": {"max_new_tokens": 10}, "metric": "exact_match_vqa"}
   prompt      {field} is a question's field; of an array {field} is all items joined by commas, {field:30} the first 30,
-              {field:letters} (a) one (b) two; {field:blip_question} as LAVIS's processor; {{ and }} are braces
+              {field:letters} (a) one (b) two; {field:blip_question} and {field:blip_caption} as LAVIS's processors;
+              {{ and }} are braces
   generation  generate()'s options by Hugging Face's names
   candidates  to rank instead of generating: ["yes", "no"]; [["yes", "true"], ["no", "false"]] for synonyms;
               {"field": "choices"} of each question; {"file": "answers.txt"} beside the task, one on each line
   ranking     {"reduction": "sum" or "mean" of a candidate's tokens, "segment_size": how many at a time,
-              "eos": whether each ends with the end token (default: the tokenizer's setting; not for LLaMA)}
+              "eos": whether each ends with the end token (default: the tokenizer's setting; not for LLaMA),
+              "n_segments": with "lavis", LAVIS's segments, by whose padded lengths its Vicuna divides}
   metric      ${METRICS_HELP}
-  preset      prompt, generation and metric as published, each of which the task may override:
-              ${PRESETS_HELP}
+  preset      prompt, generation, metric and image_transform as published, each of which the task may override: one of
+              ${PRESET_COUNT}, as "lavis-vqa-vicuna"; --list-presets prints them, with where each is from
+  lavis       true: as LAVIS to the token (docs/presets.md), which presets lavis-* are
+  image_transform
+              "clip_image_eval": the shorter side is resized and the middle cut out, as for most of LAVIS's data sets;
+              "blip_image_eval": the image is squeezed, as in Hugging Face (default: the model's)
   name        for the report
 
 A line of data: {"id": 1, "image": "1.jpg", "question": "What is this?", "answers": ["a cat"], "kind": "what"}
-  image       a URL, or a file in --images (default: beside the data); for InstructBLIP-Video an array, the frames
+  image       a URL, or a file in --images (default: beside the data); an array: the frames of a video, or several
+              images in front of the prompt
   answers     the correct answers: one or more, for VQA accuracy every annotator's
   kind        optional; questions of a kind are also scored together
   All lines are checked before the model is loaded.

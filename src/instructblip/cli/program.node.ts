@@ -171,7 +171,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .addOption(batchSizeOption("8"))
     .addOption(workersOption())
     .addOption(statsOption())
-    .option("--json", "print one JSON object");
+    .option("--json", "print one JSON object")
+    .option("--list-presets", "print the presets of tasks, with where each is from");
   for (const option of dataOptions(true)) evaluate.addOption(option);
   evaluate
     .addOption(dtypeOption())
@@ -181,6 +182,13 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.evaluate)
     .action(async (options, command) => {
+      if (options.listPresets) {
+        const isGiven = (name: string) => name !== "listPresets" && command.getOptionValueSource(name) === "cli";
+        const others = Object.keys(options).filter(isGiven);
+        conflicts(command, "listPresets", others, ": it prints them and does nothing else");
+        const { presetsText } = await import("../evaluation/preset_list.ts");
+        return run.terminal.out(presetsText());
+      }
       needs(command, "model", "task", "data");
       if (options.resume) needs(command, "out");
       const { runEvaluate } = await import("./evaluate.node.ts");

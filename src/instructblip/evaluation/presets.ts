@@ -1,23 +1,24 @@
 /**
- * Prompts, decoding and metrics of the InstructBLIP paper and of LAVIS, by Hugging Face's option names.
+ * Prompts, decoding and metrics of the InstructBLIP paper and of LAVIS, by Hugging Face's option names. Each says where it is
+ * from; docs/presets.md has them as a table.
  *
  * `paper-*`: Dai et al., "InstructBLIP", 2023, table 1 and appendix; templates as other repositories quote them too, and
- * LAVIS's lengths where the paper gives none. `lavis-*`: what the code does, lavis/projects/instructblip/*.yaml and
- * lavis/models/blip2_models at 506965b: VQATask hands no length_penalty on, so that each model's own default holds,
- * 0 for Vicuna and -1 for T5, and repetition_penalty stays 1.5, of captions 1.15.
+ * LAVIS's lengths where the paper gives none. Which tasks rank given candidates, and the verbalisers, are the paper's (section
+ * on inference): it ranks by likelihood ScienceQA, IconQA, HatefulMemes, Visual Dialog, MSVD-QA and MSRVTT-QA, and widens yes
+ * and no by true and false; how it joins verbalisers is not said: here their probabilities add up.
  *
- * Which tasks rank given candidates, and the verbalisers, are the paper's (section on inference): it ranks by likelihood
- * ScienceQA, IconQA, HatefulMemes, Visual Dialog, MSVD-QA and MSRVTT-QA, and widens yes and no by true and false. LAVIS has
- * the ranking (predict_class), and no settings of these tasks; the area and the reciprocal rank are not in it at all.
+ * `lavis-*`: what LAVIS's code does at 506965b with its own files, to the token (see {@link Task.lavis}). Its lengths count the
+ * start token of Vicuna's rows and of min_len of T5's; VQATask hands no length_penalty on, so that each model's own default
+ * holds, 0 for Vicuna and -1 for T5, and repetition_penalty stays 1.5, of captions 1.15. Some of it is surprising: the files of
+ * OK-VQA and MSRVTT-QA give the prompt to the model, which uses it for captions only, not to the task, so that the question is
+ * all of the prompt. What LAVIS has no files of has the paper's prompt, in LAVIS's functions.
  *
- * `lavis` is LAVIS to the token: Vicuna's prompts begin with `</s>`, repetition is penalised of the answer's tokens only, and
- * questions go through its text processor (`{question:blip_question}`). Of its files the data sets of `lavis-okvqa-*`,
- * `lavis-msvd-qa-*`, `lavis-msrvtt-qa-*` and the captions have settings; the others have the paper's prompts, with what its code
- * does by default. Differences that remain: LAVIS's optional lemmatizer and mixed precision are not here; its files for OK-VQA
- * crop images (clip_image_eval), where its models' own transform, which is this one, squeezes them; and how the paper joins
- * verbalisers is not said: here their probabilities add up.
+ * What remains: the optional lemmatizer, mixed precision, and the frames of videos, which the task names (LAVIS draws four at
+ * random, half of them from either half, and decord resizes them by ffmpeg). Its video data sets call them `video`, which its
+ * InstructBLIP models do not read: here they are where an image would be.
  */
 import type { GenerationOptions } from "../generation/options.ts";
+import type { ImageTransform } from "../processing/image_transform.ts";
 import type { MetricName } from "./metrics.ts";
 
 /** Synonyms (verbalisers) of each candidate. */
@@ -30,67 +31,150 @@ export interface Preset {
   readonly generation: GenerationOptions;
   /** Prompts and penalties to LAVIS's token; see {@link Task.lavis}. */
   readonly lavis?: true;
+  /** Default: the model's own, which is blip_image_eval. */
+  readonly image_transform?: ImageTransform;
   /** Candidates: the same for all questions, or the name of their field; null if the task must give them. */
   readonly candidates?: Candidates | string | null;
+  /** Where it is from: of `lavis-*` a file of LAVIS, run by its own code, or what it has instead. */
+  readonly source: string;
 }
 
 const PAPER_CAPTION: GenerationOptions = { num_beams: 5, max_new_tokens: 80, min_new_tokens: 10, length_penalty: 1 };
 const PAPER_ANSWER: GenerationOptions = { num_beams: 5, max_new_tokens: 10, length_penalty: -1 };
-const LAVIS_ANSWER: GenerationOptions = { num_beams: 5, max_new_tokens: 10, repetition_penalty: 1.5 };
-const LAVIS_CAPTION: Preset = {
-  prompt: "A short image caption.",
-  generation: { ...PAPER_CAPTION, repetition_penalty: 1.15 },
-  metric: "cider",
-  lavis: true,
+const PAPER = "the paper's appendix";
+const FUNCTIONS = "the paper's prompt in LAVIS's functions";
+
+/** Of predict_answers(). */
+interface LavisQuestion {
+  readonly prompt: string;
+  readonly metric: MetricName;
+  readonly image_transform?: ImageTransform;
+  /** LAVIS's max_len. Default 10. */
+  readonly most?: number;
+  readonly source: string;
+}
+const question = (processor: "blip_question" | "blip_caption", form = "Question: {} Short answer:") =>
+  form.replace("{}", `{question:${processor}}`);
+const OF_TEXT = question("blip_question", "OCR tokens: {ocr_tokens:30}. Question: {} Short answer:");
+const LAVIS_QUESTIONS: Readonly<Record<string, LavisQuestion>> = {
+  vqa: {
+    prompt: question("blip_question"),
+    metric: "vqa_accuracy_lavis",
+    image_transform: "blip_image_eval",
+    source: "projects/blip2/eval/vqav2_zeroshot_flant5xl_eval.yaml",
+  },
+  okvqa: {
+    prompt: question("blip_caption", "{}"),
+    metric: "vqa_accuracy_lavis",
+    image_transform: "clip_image_eval",
+    source: "projects/instructblip/qa_okvqa_*_eval.yaml",
+  },
+  gqa: {
+    prompt: question("blip_question"),
+    metric: "exact_match_vqa",
+    image_transform: "blip_image_eval",
+    source: "projects/blip2/eval/gqa_zeroshot_flant5xl_eval.yaml",
+  },
+  vizwiz: {
+    prompt: question("blip_question"),
+    metric: "vqa_accuracy_lavis",
+    image_transform: "clip_image_eval",
+    source: `configs/datasets/vizwiz/defaults.yaml; ${FUNCTIONS}`,
+  },
+  textvqa: { prompt: OF_TEXT, metric: "vqa_accuracy_lavis", source: FUNCTIONS },
+  ocrvqa: {
+    prompt: OF_TEXT,
+    metric: "exact_match_vqa",
+    source: `configs/datasets/ocrvqa/defaults.yaml; ${FUNCTIONS}`,
+  },
+  iconqa: {
+    prompt: question("blip_question", "Question: {} Options: {choices:letters}. Short answer:"),
+    metric: "exact_match_vqa",
+    image_transform: "clip_image_eval",
+    source: `configs/datasets/iconqa/defaults.yaml; ${FUNCTIONS}`,
+  },
+  ivqa: { prompt: question("blip_question"), metric: "vqa_accuracy_lavis", source: FUNCTIONS },
+  "msvd-qa": {
+    prompt: question("blip_caption", "Question: {} Short Answer:"),
+    metric: "exact_match_vqa",
+    most: 30,
+    source: "projects/instructblip/qa_msvd_*_eval.yaml",
+  },
+  "msrvtt-qa": {
+    prompt: question("blip_caption", "{}"),
+    metric: "exact_match_vqa",
+    source: "projects/instructblip/qa_msrvtt_*_eval_test.yaml",
+  },
 };
-/** Its start token counts towards LAVIS's min_len of 10. */
-const LAVIS_CAPTION_T5: Preset = { ...LAVIS_CAPTION, generation: { ...LAVIS_CAPTION.generation, min_new_tokens: 9 } };
-/** Of predict_answers(): data set, prompt, metric, and the most tokens if not 10. */
-const LAVIS_QUESTIONS: readonly (readonly [string, string, MetricName, number?])[] = [
-  ["vqa", "Question: {question:blip_question} Short answer:", "vqa_accuracy_lavis"],
-  ["okvqa", "Question: {question:blip_question} Short Answer:", "vqa_accuracy_lavis"],
-  ["gqa", "Question: {question:blip_question} Short answer:", "exact_match_vqa"],
-  ["vizwiz", "Question: {question:blip_question} Short answer:", "vqa_accuracy_lavis"],
-  ["textvqa", "OCR tokens: {ocr_tokens:30}. Question: {question:blip_question} Short answer:", "vqa_accuracy_lavis"],
-  ["ocrvqa", "OCR tokens: {ocr_tokens:30}. Question: {question:blip_question} Short answer:", "exact_match_vqa"],
-  ["iconqa", "Question: {question:blip_question} Options: {choices:letters}. Short answer:", "exact_match_vqa"],
-  ["ivqa", "Question: {question:blip_question} Short answer:", "vqa_accuracy_lavis"],
-  ["msvd-qa", "Question: {question:blip_question} Short Answer:", "exact_match_vqa", 30],
-  ["msrvtt-qa", "Question: {question:blip_question} Short Answer:", "exact_match_vqa"],
-];
-/** predict_answers()' own length penalties. */
-const LENGTH_PENALTIES = { vicuna: 0, t5: -1 };
-const lavisQuestions = LAVIS_QUESTIONS.flatMap(([name, prompt, metric, max_new_tokens = 10]) =>
-  Object.entries(LENGTH_PENALTIES).map(([model, length_penalty]): [string, Preset] => {
-    const generation = { ...LAVIS_ANSWER, max_new_tokens, length_penalty };
-    return [`lavis-${name}-${model}`, { prompt, generation, metric, lavis: true }];
+/** predict_answers()' own length penalties, and the start token that max_len counts. */
+const MODELS = { vicuna: { length_penalty: 0, start: 1 }, t5: { length_penalty: -1, start: 0 } };
+const lavisQuestions = Object.entries(LAVIS_QUESTIONS).flatMap(([name, { most = 10, ...preset }]) =>
+  Object.entries(MODELS).map(([model, { length_penalty, start }]): [string, Preset] => {
+    const generation = { num_beams: 5, max_new_tokens: most - start, repetition_penalty: 1.5, length_penalty };
+    return [`lavis-${name}-${model}`, { ...preset, generation, lavis: true }];
+  }),
+);
+
+/** Of generate(), by name: prompt, image transform and file. */
+const LAVIS_CAPTIONS: Readonly<Record<string, Pick<Preset, "prompt" | "image_transform" | "source">>> = {
+  caption: {
+    prompt: "A short image caption.",
+    image_transform: "clip_image_eval",
+    source: "projects/instructblip/caption_coco_*_eval_test.yaml",
+  },
+  nocaps: {
+    prompt: "A short image caption.",
+    image_transform: "blip_image_eval",
+    source: "projects/instructblip/caption_nocaps_out_domain_*_eval.yaml",
+  },
+  flickr30k: {
+    prompt: "A short image caption.",
+    image_transform: "clip_image_eval",
+    source: "configs/datasets/flickr30k/defaults_cap.yaml, with the settings of COCO's",
+  },
+  "msvd-caption": { prompt: "a short description", source: "projects/instructblip/caption_msvd_*_eval.yaml" },
+  "msrvtt-caption": { prompt: "a short description", source: "projects/instructblip/caption_msrvtt_*_eval_test.yaml" },
+  "vatex-caption": {
+    prompt: "a short description",
+    source: "projects/instructblip/caption_vatex_*_eval.yaml, but of Vicuna-13B",
+  },
+};
+const lavisCaptions = Object.entries(LAVIS_CAPTIONS).flatMap(([name, preset]) =>
+  Object.entries(MODELS).map(([model, { start }]): [string, Preset] => {
+    const generation: GenerationOptions = {
+      ...{ num_beams: 5, max_new_tokens: 80 - start, min_new_tokens: 9, length_penalty: 1, repetition_penalty: 1.15 },
+    };
+    const full = `lavis-${name}${model === "t5" ? "-t5" : ""}`;
+    return [full, { ...preset, generation, metric: "cider", lavis: true }];
   }),
 );
 const SHORT_ANSWER = "Question: {question} Short answer:";
 const CAPTION = "A short image description:";
+const MEME = 'This is an image with: "{text}" written on it. Is it hateful? Answer:';
+const TRUE_OR_FALSE: Candidates = [
+  ["true", "yes"],
+  ["false", "no"],
+];
 const STATEMENT = 'Based on the image, is this statement true or false? "{statement}" Answer:';
 
 export const PRESETS: Readonly<Record<string, Preset>> = {
-  "paper-nocaps": { prompt: CAPTION, generation: PAPER_CAPTION, metric: "cider" },
-  "paper-flickr30k": { prompt: CAPTION, generation: PAPER_CAPTION, metric: "cider" },
-  "paper-gqa": { prompt: SHORT_ANSWER, generation: PAPER_ANSWER, metric: "exact_match_vqa" },
+  "paper-nocaps": { prompt: CAPTION, generation: PAPER_CAPTION, metric: "cider", source: PAPER },
+  "paper-flickr30k": { prompt: CAPTION, generation: PAPER_CAPTION, metric: "cider", source: PAPER },
+  "paper-gqa": { prompt: SHORT_ANSWER, generation: PAPER_ANSWER, metric: "exact_match_vqa", source: PAPER },
   "paper-vsr": {
     prompt: STATEMENT,
     generation: PAPER_ANSWER,
     metric: "exact_match_vqa",
+    source: PAPER,
   },
   "paper-textvqa": {
     prompt: "OCR tokens: {ocr_tokens:30}. Question: {question} Short answer:",
     generation: PAPER_ANSWER,
     metric: "vqa_accuracy",
+    source: PAPER,
   },
-  "paper-vizwiz": { prompt: SHORT_ANSWER, generation: PAPER_ANSWER, metric: "vqa_accuracy" },
-  "lavis-caption": LAVIS_CAPTION,
-  "lavis-nocaps": LAVIS_CAPTION,
-  "lavis-flickr30k": LAVIS_CAPTION,
-  "lavis-caption-t5": LAVIS_CAPTION_T5,
-  "lavis-nocaps-t5": LAVIS_CAPTION_T5,
-  "lavis-flickr30k-t5": LAVIS_CAPTION_T5,
+  "paper-vizwiz": { prompt: SHORT_ANSWER, generation: PAPER_ANSWER, metric: "vqa_accuracy", source: PAPER },
+  ...Object.fromEntries(lavisCaptions),
   ...Object.fromEntries(lavisQuestions),
 
   // Ranked. ScienceQA: LAVIS puts "context: …. " in front where there is one, so the field has all of that, or is empty.
@@ -99,21 +183,24 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
     generation: {},
     metric: "exact_match",
     candidates: "choices",
+    source: PAPER,
   },
   "paper-iconqa": {
     prompt: "Question: {question} Options: {choices:letters}. Short answer:",
     generation: {},
     metric: "exact_match",
     candidates: "choices",
+    source: PAPER,
   },
   "paper-hatefulmemes": {
-    prompt: 'This is an image with: "{text}" written on it. Is it hateful? Answer:',
+    prompt: MEME,
     generation: {},
     metric: "auc",
     candidates: [
       ["yes", "true"],
       ["no", "false"],
     ],
+    source: `${PAPER}; verbalisers of its section on inference`,
   },
   // LAVIS's way of putting the history in front; options are the 100 of each round.
   "paper-visdial": {
@@ -121,47 +208,66 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
     generation: {},
     metric: "mrr",
     candidates: "options",
+    source: PAPER,
   },
   // The paper does not rank VSR; other repositories do.
   "vsr-ranked": {
     prompt: STATEMENT,
     generation: {},
     metric: "exact_match_vqa",
-    candidates: [
-      ["true", "yes"],
-      ["false", "no"],
-    ],
+    candidates: TRUE_OR_FALSE,
+    source: `${PAPER}, ranked as other repositories do`,
   },
   // Of predict_class(), to LAVIS's token.
   "lavis-scienceqa": {
-    prompt: "{context}Question: {question} Options: {choices:letters}. Answer:",
+    prompt: `{context}${question("blip_question", "Question: {} Options: {choices:letters}. Answer:")}`,
     generation: {},
     metric: "exact_match",
     candidates: "choices",
     lavis: true,
+    image_transform: "clip_image_eval",
+    source: `configs/datasets/scienceqa/defaults_instruct.yaml; ${FUNCTIONS}`,
   },
   "lavis-visdial": {
-    prompt: "dialog history: {history}\nQuestion: {question} Short answer:",
+    prompt: `dialog history: {history}\n${question("blip_caption")}`,
     generation: {},
     metric: "mrr",
     candidates: "options",
     lavis: true,
+    image_transform: "clip_image_eval",
+    source: `configs/datasets/visdial/defaults_dial.yaml; ${FUNCTIONS}`,
   },
   "lavis-hatefulmemes": {
-    prompt: 'This is an image with: "{text}" written on it. Is it hateful? Answer:',
+    prompt: MEME,
     generation: {},
     metric: "auc",
     candidates: [["yes"], ["no"]],
     lavis: true,
+    source: FUNCTIONS,
   },
+  // The verbalisers of LAVIS's data set, VSRClassificationInstructDataset.
   "lavis-vsr": {
     prompt: STATEMENT,
     generation: {},
     metric: "exact_match_vqa",
-    candidates: [["true"], ["false"]],
+    candidates: TRUE_OR_FALSE,
     lavis: true,
+    image_transform: "clip_image_eval",
+    source: `configs/datasets/vsr/defaults_classification_instruct.yaml; ${FUNCTIONS}`,
   },
   // Four frames spread evenly over the video; the task names a file with all answers. LAVIS's yaml files generate instead.
-  "paper-msvd-qa": { prompt: SHORT_ANSWER, generation: {}, metric: "exact_match_vqa", candidates: null },
-  "paper-msrvtt-qa": { prompt: SHORT_ANSWER, generation: {}, metric: "exact_match_vqa", candidates: null },
+  "paper-msvd-qa": {
+    prompt: SHORT_ANSWER,
+    generation: {},
+    metric: "exact_match_vqa",
+    candidates: null,
+    source: PAPER,
+  },
+  "paper-msrvtt-qa": {
+    prompt: SHORT_ANSWER,
+    generation: {},
+    metric: "exact_match_vqa",
+    candidates: null,
+    source: PAPER,
+  },
 };

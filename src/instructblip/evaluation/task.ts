@@ -6,6 +6,7 @@ import { parseJson } from "../config/json_file.ts";
 import { flag, oneOf, option, readOptions, type ValuesOf, whole } from "../config/options.ts";
 import { EmbeddedImage } from "../data/row.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
+import { IMAGE_TRANSFORMS, type ImageTransform } from "../processing/image_transform.ts";
 import { MAX_CHARACTERS } from "../tokenizer/tokenizer.ts";
 import { TEXT_PROCESSORS } from "./lavis.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
@@ -19,10 +20,13 @@ export interface Task {
   readonly generation: GenerationOptions;
   readonly metric: MetricName;
   /**
-   * As LAVIS to the token: Vicuna's prompts begin with its end token, which LAVIS makes the beginning-of-sequence token too, and
-   * repetition_penalty counts the answer's tokens alone, as generate() there is given embeddings and no ids.
+   * As LAVIS to the token: Vicuna's prompts begin with its end token, which LAVIS makes the beginning-of-sequence token too; the
+   * Q-Former reads an instruction's last 128 tokens; repetition_penalty counts the start token and the answer's alone, as
+   * generate() there is given embeddings; beams are scored as in transformers 4.33; and id 0 of an answer is left out.
    */
   readonly lavis?: true;
+  /** What resizing does to images; the model's own if absent. */
+  readonly image_transform?: ImageTransform;
   /** Candidates and ranking options, instead of generation. */
   readonly ranking?: TaskRanking;
 }
@@ -34,6 +38,8 @@ const RANKING = {
   eos: option<boolean>(flag().row.check),
   /** Candidates scored at once; null: rank_answers()' own. */
   segment_size: whole(1),
+  /** LAVIS's segments, in which its Vicuna divides a candidate's NLL by the padded length. Only with `lavis`. */
+  n_segments: whole(1).default(1),
 };
 
 export interface TaskRanking extends ValuesOf<typeof RANKING> {
@@ -59,7 +65,18 @@ export interface Question {
   readonly right?: readonly number[];
 }
 
-const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric", "candidates", "ranking", "lavis"];
+const TASK_FIELDS = [
+  "name",
+  "preset",
+  "mode",
+  "prompt",
+  "generation",
+  "metric",
+  "candidates",
+  "ranking",
+  "lavis",
+  "image_transform",
+];
 const MODES = ["generate", "rank_answers"];
 /** Options that would make generate() return something else than one answer. */
 const NOT_IN_A_TASK = [
@@ -110,6 +127,12 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
   parseTemplate(prompt, fileName);
   const lavis = value.lavis ?? preset?.lavis ?? false;
   if (typeof lavis !== "boolean") bad(`${fileName}: lavis must be true or false, got ${shown(lavis)}`);
+  const image_transform = (value.image_transform ?? preset?.image_transform) as ImageTransform | undefined;
+  if (image_transform !== undefined && !IMAGE_TRANSFORMS.includes(image_transform)) {
+    bad(
+      `${fileName}: image_transform must be ${IMAGE_TRANSFORMS.map((one) => `"${one}"`).join(" or ")}, got ${shown(image_transform)}`,
+    );
+  }
   const candidates = candidatesOf(value.candidates ?? preset?.candidates, fileName, readText);
   const ranks = candidates !== undefined || (preset?.candidates !== undefined && value.mode !== "generate");
   const mode = value.mode ?? (ranks ? "rank_answers" : "generate");
@@ -117,6 +140,12 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
     bad(`${fileName}: mode must be "generate" or "rank_answers", got ${shown(mode)}`);
   }
   const ranking = mode === "rank_answers" ? rankingOf(value, candidates, metric as MetricName, fileName) : undefined;
+  if (ranking && ranking.n_segments > 1) {
+    const joins = typeof ranking.candidates !== "string" && hasSynonyms(ranking.candidates);
+    if (!lavis || joins || ranking.reduction !== "sum") {
+      bad(`${fileName}: ranking: n_segments is for "lavis": true, the reduction "sum" and candidates without synonyms`);
+    }
+  }
   if (mode === "generate") {
     for (const field of ["candidates", "ranking"]) {
       if (Object.hasOwn(value, field)) bad(`${fileName}: ${field} are for the mode "rank_answers"`);
@@ -132,6 +161,7 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
     generation: { ...preset?.generation, ...own },
     metric: metric as MetricName,
     ...(lavis && { lavis }),
+    ...(image_transform && { image_transform }),
     ...(ranking ? { ranking } : {}),
   };
 }
@@ -160,6 +190,8 @@ function candidatesOf(
   }
   return groupsOf(given) ?? bad(`${fileName}: candidates must be texts, or lists of texts that mean the same`, hint);
 }
+
+const hasSynonyms = (candidates: Candidates) => candidates.some((texts) => texts.length > 1);
 
 /** Strings, or lists of synonyms; undefined for anything else. */
 function groupsOf(value: unknown): Candidates | undefined {
@@ -226,18 +258,21 @@ export function questionOf(value: Record<string, unknown>, task: Task): Question
   const kind = textOf(value.kind, "BAD_DATA", "kind") ?? null;
   const prompt = fillTemplate(task.prompt, value);
   const item = { id, image, prompt, answers, kind };
-  return task.ranking ? { ...item, ...rankedOf(value, answers, task.ranking.candidates, task.metric) } : item;
+  return task.ranking ? { ...item, ...rankedOf(value, answers, task.ranking, task.metric) } : item;
 }
 
 function rankedOf(
   value: Record<string, unknown>,
   answers: readonly string[],
-  from: Candidates | string,
+  { candidates: from, n_segments }: TaskRanking,
   metric: MetricName,
 ): Required<Pick<Question, "candidates" | "right">> {
   const candidates = typeof from === "string" ? groupsOf(Object.hasOwn(value, from) ? value[from] : undefined) : from;
   if (!candidates) {
     throw new InputError("BAD_DATA", `${shown(from)} must be candidates: texts, or lists of texts that mean the same`);
+  }
+  if (n_segments > 1 && hasSynonyms(candidates)) {
+    throw new InputError("BAD_DATA", `${shown(from)}: candidates have no synonyms with n_segments`);
   }
   const given = answers.map((answer) => answer.trim()); // some tokenizers need candidates with a leading space
   const right = candidates.flatMap((texts, c) => (texts.some((text) => given.includes(text.trim())) ? [c] : []));

@@ -1,11 +1,11 @@
 """Makes the goldens of LAVIS to the token: LAVIS's own functions, run on tiny weights.
 
-    python functions.py LAVIS            writes data/functions.json; LAVIS is a checkout of salesforce/LAVIS at 506965b
+    python functions.py LAVIS TRANSFORMERS      writes data/functions.json
 
-LAVIS does not import beside today's transformers, so that its functions are taken from its files by name, and run with an object
-in place of `self`, whose parts are those of Hugging Face's model. Two things are stated here: lengths are counted as in
-transformers 4.33, which LAVIS pins, where a language model that is given embeddings begins with no ids; and the loss with
-reduction="none" is LAVIS's, of modeling_llama.py and modeling_t5.py.
+LAVIS is a checkout of salesforce/LAVIS at 506965b, TRANSFORMERS one of transformers 4.33.2, which it pins. LAVIS does not import
+beside today's transformers, so that its functions are taken from its files by name, and run with an object in place of `self`,
+whose parts are those of Hugging Face's model; its language models run in another process (language_model.py). A video's frames
+are given as `image`, which LAVIS's models read, and its data sets call `video`.
 """
 
 import ast
@@ -28,10 +28,12 @@ from transformers.modeling_outputs import BaseModelOutput
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 import weights  # noqa: E402
+from language_model import LanguageModel  # noqa: E402
 
 warnings.simplefilter("ignore")
 transformers.logging.set_verbosity(logging.CRITICAL)
 LAVIS = Path(sys.argv[1]) / "lavis"
+TRANSFORMERS = Path(sys.argv[2]) if len(sys.argv) > 2 else None
 VICUNA = "models/blip2_models/blip2_vicuna_instruct.py"
 T5 = "models/blip2_models/blip2_t5_instruct.py"
 TEXT = "processors/blip_processors.py"
@@ -101,6 +103,25 @@ CLASSES = [
 ]
 
 
+def caption_forms(file):
+    """The prompts of generate() with OCR tokens, of TextCaps."""
+    generate = function(file, OWNERS[file], "generate")
+    made = []
+    for prompt, count in (("OCR tokens: {}. A short image caption.", 40), ("OCR tokens: {}. A short image caption.", 0), ("A caption.", 3)):
+        seen = []
+
+        def tokenizer(texts, **_):
+            seen.extend(texts)
+            raise Seen
+
+        me = types.SimpleNamespace(tokenizer=tokenizer, qformer_text_input=True, query_tokens=torch.zeros(1, 1, 1), max_txt_len=128, llm_tokenizer=types.SimpleNamespace())  # fmt: skip
+        samples = {"prompt": prompt, "ocr_tokens": [[f"t{i}" for i in range(count)]]}
+        with contextlib.suppress(Seen):
+            generate(me, {"image": torch.zeros(1, 3, 1, 1), **samples})
+        made.append({"samples": samples, "prompt": seen[0]})
+    return made
+
+
 def class_forms(file):
     """The prompts of _predict_class."""
     predict = function(file, OWNERS[file], "_predict_class")
@@ -143,43 +164,54 @@ class LlamaTokenizer:
         return self.own.batch_decode(ids, **options)
 
 
-class Loss:
-    """LAVIS's language models: a loss for each row with reduction="none"."""
+class Remote:
+    """A language model of LAVIS in its place; keeps what it has given."""
 
-    def __init__(self, model, is_t5, seen):
-        self.model, self.is_t5, self.seen = model, is_t5, seen
-        self.encoder = model.encoder if is_t5 else None
+    def __init__(self, own, model, seen):
+        self.own, self.model, self.seen = own, model, seen
+        self.encoder = getattr(model, "encoder", None)
 
     def get_input_embeddings(self):
         return self.model.get_input_embeddings()
 
-    def generate(self, max_length=None, min_length=None, **options):
-        if not self.is_t5:
-            options.update(max_new_tokens=max_length, min_new_tokens=min_length)
-        else:
-            options.update(min_length=min_length)
-        out = self.model.generate(**options)
-        self.seen.append(out.clone())
+    def generate(self, **options):
+        out = self.own.ask({"generate": options})
+        self.seen["ids"].append(out.clone())
         return out
 
-    def __call__(self, labels, reduction, **inputs):
-        out = self.model(**inputs, labels=labels) if self.is_t5 else self.model(**inputs)
-        logits, targets = (out.logits, labels) if self.is_t5 else (out.logits[:, :-1], labels[:, 1:])
-        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
-        loss = loss.sum(1) if self.is_t5 else loss.mean(1)
-        return types.SimpleNamespace(loss=loss, logits=out.logits)
+    def __call__(self, **inputs):
+        if "encoder_outputs" in inputs:  # of another version's class
+            inputs["encoder_outputs"] = (inputs["encoder_outputs"][0],)
+        out = self.own.ask({"pass": inputs})
+        self.seen["losses"].append(out["loss"].tolist())
+        return types.SimpleNamespace(**out)
 
 
-def stand_in(file, folder, checkpoint, seen):
+class Fixed:
+    """A language model that gives these ids."""
+
+    def __init__(self, remote, ids):
+        self.encoder, self.get_input_embeddings = remote.encoder, remote.get_input_embeddings
+        self.generate = lambda **_: torch.tensor([ids])
+
+
+def stand_in(file, folder, checkpoint, seen, eos=None):
     """`self` of a model of LAVIS: Hugging Face's parts."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
     is_t5 = file == T5
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    language = Loss(model.language_model, is_t5, seen)
+    text = model.config.text_config
+    own = LanguageModel(LAVIS, TRANSFORMERS, "t5" if is_t5 else "llama", model.language_model, eos or text.eos_token_id)
+    language = Remote(own, model.language_model, seen)
+
+    def qformer(ids, return_dict, **rest):
+        seen["words"].append(ids.tolist())
+        return model.qformer(input_ids=ids, **rest)
+
     me = types.SimpleNamespace(
         tokenizer=AutoTokenizer.from_pretrained(folder, subfolder="qformer_tokenizer", padding_side="right", truncation_side="left"),
         visual_encoder=lambda image: model.vision_model(image).last_hidden_state, ln_vision=lambda x: x,
-        Qformer=types.SimpleNamespace(bert=lambda ids, return_dict, **rest: model.qformer(input_ids=ids, **rest)),
+        Qformer=types.SimpleNamespace(bert=qformer), own=own,
         query_tokens=model.query_tokens, qformer_text_input=True, max_txt_len=128, max_output_txt_len=256, prompt="",
         maybe_autocast=lambda **_: contextlib.nullcontext(), _apply_lemmatizer=False,
         **({"t5_model": language, "t5_proj": model.language_projection, "t5_tokenizer": tokenizer,
@@ -194,8 +226,18 @@ def stand_in(file, folder, checkpoint, seen):
 
 CAPTION = {"num_beams": 5, "max_length": 16, "min_length": 10, "repetition_penalty": 1.15, "length_penalty": 1}
 STRONG = {**CAPTION, "repetition_penalty": 8.0}  # where it matters which ids are penalised
-CANDIDATES = ["a", "is the circle", "CIRCLE", "to be", "above it"]
+CANDIDATES = ["a", "is the circle", "CIRCLE", "to be", "above it", "the circle is above it, or is it not", "x"]
 TINY = {"plain_f32": VICUNA, "cross_frequency_1": VICUNA, "t5_flan": T5}
+LONG = 12  # of the Q-Former's text, in place of 128
+"""Where it matters how lengths count, and when a search ends: three sequences of each."""
+BEAMS = [
+    {"max_length": length, "length_penalty": penalty, "num_beams": beams}
+    for length in (4, 8)
+    for penalty in (-1, 0, 1, 2)
+    for beams in (3, 5)
+]
+"""Ids that end an answer, in place of the model's own, so that some do."""
+ENDS = {"plain_f32": [267, 308], "cross_frequency_1": [97, 264, 283], "t5_flan": [168, 27, 75]}
 
 
 @torch.no_grad()
@@ -206,28 +248,74 @@ def tiny():
         stored = load_file(folder / "golden.safetensors")
         golden = json.loads((folder / "golden.json").read_text())
         image = stored[golden["same_as"].get("pixel_values", "pixel_values")][:1]
-        seen = []
-        with weights.whole(folder) as checkpoint:
-            me = stand_in(file, folder, checkpoint, seen)
+        seen = {"ids": [], "losses": [], "words": []}
         question = "is the circle above"
         prompt = "Question: {} Short answer:"
-        me.predict_answers({"image": image, "text_input": [question]}, prompt=prompt)
-        me.generate({"image": image, "prompt": "A short image caption."}, **CAPTION)
-        me.generate({"image": image, "prompt": "A short image caption."}, **STRONG)
-        ranks = me.predict_class({"image": image, "prompt": prompt, "text_input": [question]}, CANDIDATES)
+        caption = {"image": image, "prompt": "A short image caption."}
+        asked = {"prompt": prompt, "text_input": [question]}
+        with weights.whole(folder) as checkpoint:
+            me = stand_in(file, folder, checkpoint, seen)
+            other = stand_in(file, folder, checkpoint, seen, ENDS[name])
+
+        def ids(call):
+            call()
+            rows = seen["ids"][-1].tolist()
+            return rows if len(rows) > 1 else rows[0]
+
+        def losses(**options):
+            seen["losses"].clear()
+            ranks = me.predict_class({"image": image, **asked}, CANDIDATES, **options)
+            return {"ranks": ranks[0].tolist(), "losses": sum(seen["losses"], [])}
+
         made[name] = {
             "question": question, "candidates": CANDIDATES,
-            "answer": seen[0][0].tolist(), "caption": seen[1][0].tolist(), "strong": seen[2][0].tolist(),
-            "ranks": (ranks[0].tolist() if torch.is_tensor(ranks) else ranks[0]),
+            "answer": ids(lambda: me.predict_answers({"image": image, **asked}, prompt=prompt)),
+            "caption": ids(lambda: me.generate(caption, **CAPTION)),
+            "strong": ids(lambda: me.generate(caption, **STRONG)),
         }  # fmt: skip
-        print(name, made[name])
+        made[name]["segments"] = {str(n): losses(n_segments=n) for n in (1, 2, 3)}
+        lists = [CANDIDATES[:3], CANDIDATES[2:]]
+        each = me.predict_class({"image": image.repeat(2, 1, 1, 1), "prompt": prompt, "text_input": [question] * 2}, lists)
+        made[name]["lists"] = {"candidates": lists, "ranks": [ranks if isinstance(ranks, list) else ranks.tolist() for ranks in each]}
+        video = torch.stack([image, image.flip(-1), image.flip(-2)], 2)  # [1, 3, T, H, W]
+        made[name]["video"] = {
+            "answer": ids(lambda: me.predict_answers({"image": video, **asked}, prompt=prompt)),
+            "ranks": me.predict_class({"image": video, **asked}, CANDIDATES)[0].tolist(),
+        }
+        me.max_txt_len = LONG
+        text = "is the circle above it or is it not, and what is the color of it"
+        answer = ids(lambda: me.predict_answers({"image": image, "text_input": [text]}, prompt=prompt))
+        whole = me.tokenizer(prompt.format(text))["input_ids"]
+        made[name]["long"] = {"question": text, "most": LONG, "answer": answer, "whole": whole, "words": seen["words"][-1][0]}
+        me.max_txt_len = 128
+        made[name]["beams"] = {
+            "ends": ENDS[name],
+            "runs": [
+                {**options, "ids": ids(lambda: other.generate(caption, num_captions=3, repetition_penalty=1.0, **options))}
+                for options in BEAMS
+            ],
+        }
+        # What is made of ids: 0 to 2 among others, and spaces.
+        rows = [[1, 40, 0, 41, 1, 42, 2], [2, 0, 0], [1, 3, 50, 3, 3, 0], [60, 61, 0, 0, 355 if file == VICUNA else 1]]
+        part = "t5_model" if file == T5 else "llm_model"
+        texts = []
+        for row in rows:
+            mine = types.SimpleNamespace(**{**vars(me), part: Fixed(getattr(me, part), row)})
+            texts.append([row, function(file, OWNERS[file], "generate")(mine, caption)[0]])
+        made[name]["texts"] = texts
+        for one in (me, other):
+            one.own.close()
+        print(name, {key: value for key, value in made[name].items() if key not in ("question", "candidates")})
     return made
 
 
 if __name__ == "__main__":
     made = {"texts": texts(), "tiny": tiny()}
-    made["forms"] = {key: forms(file) for key, file in (("vicuna", VICUNA), ("t5", T5))}
-    made["classes"] = {key: class_forms(file) for key, file in (("vicuna", VICUNA), ("t5", T5))}
-    text = json.dumps(made, indent=1, ensure_ascii=True)
+    for key, file in (("vicuna", VICUNA), ("t5", T5)):
+        made.setdefault("forms", {})[key] = forms(file)
+        made.setdefault("captions", {})[key] = caption_forms(file)
+        made.setdefault("classes", {})[key] = class_forms(file)
+    text = json.dumps(made, ensure_ascii=True, separators=(",", ":"))
+    text = text.replace('},', '},\n')
     (HERE / "data" / "functions.json").write_text(text + "\n")
     print(len(text), "bytes")

@@ -34,6 +34,7 @@ describe("a task", () => {
       name: "lavis-vqa-t5",
       preset: "lavis-vqa-t5",
       lavis: true,
+      image_transform: "blip_image_eval",
       prompt: "Question: {question:blip_question} Short answer:",
       generation: { num_beams: 1, max_new_tokens: 10, repetition_penalty: 1.5, length_penalty: -1 },
       metric: "vqa_accuracy_lavis",
@@ -62,6 +63,15 @@ describe("a task", () => {
     [{ ...TASK, generation: { num_return_sequences: 2 } }, /^UNSUPPORTED_OPTION: .*one answer/],
     [{ ...TASK, mode: "rank_answers" }, /^BAD_TASK: .*no candidates to rank\n.*"file"/],
     [{ ...TASK, lavis: 1 }, /^BAD_TASK: .*lavis must be true or false/],
+    [
+      { ...TASK, image_transform: "clip" },
+      /^BAD_TASK: .*image_transform must be "blip_image_eval" or "clip_image_eval"/,
+    ],
+    [{ ...TASK, candidates: ["a", "b"], ranking: { n_segments: 2 } }, /^BAD_TASK: .*n_segments is for "lavis": true/],
+    [
+      { ...TASK, lavis: true, candidates: [["a", "b"], ["c"]], ranking: { n_segments: 2 } },
+      /^BAD_TASK: .*without synonyms/,
+    ],
     [{ ...TASK, mode: "rank" }, /^BAD_TASK: .*mode must be "generate" or "rank_answers"/],
     [{ preset: "paper-msvd-qa" }, /^BAD_TASK: .*no candidates to rank/],
     [{ ...TASK, candidates: [] }, /^BAD_TASK: .*candidates must be texts/],
@@ -87,7 +97,7 @@ describe("a task", () => {
 });
 
 describe("a task that ranks", () => {
-  const HOW = { reduction: "sum", eos: null, segment_size: null };
+  const HOW = { reduction: "sum", eos: null, segment_size: null, n_segments: 1 };
 
   it.each([
     [
