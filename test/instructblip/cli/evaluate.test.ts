@@ -9,6 +9,7 @@ import { PRESETS } from "../../../src/instructblip/evaluation/presets.ts";
 import type { Prediction, Summary } from "../../../src/instructblip/evaluation/summary.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
+import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { temporaryFolder } from "../../temporary.ts";
@@ -263,6 +264,30 @@ it("asks about videos, whose frames are files, and models of images about severa
   // The checkpoint's processor has one image for each prompt that is no list.
   const several = await cli([...command, "--model", MODEL]);
   expect([several.code, several.stderr]).toEqual([EXIT.ok, ""]);
+});
+
+it("answers by a preset as LAVIS does", async () => {
+  const { question, answer, candidates, segments } = JSON.parse(
+    readFileSync("test/golden/lavis/data/functions.json", "utf8"),
+  ).tiny.plain_f32;
+  const [task, data, out] = ["task.json", "data.jsonl", "out.jsonl"].map((file) => join(folder, file));
+  const model = goldenFolder("plain_f32");
+  const item = { id: 1, image: "image_0.png", question, answers: new Array(10).fill("a"), options: candidates };
+  await writeFile(data, JSON.stringify(item));
+  const predicted = async (about: object, name: string) => {
+    await writeFile(task, JSON.stringify(about));
+    const command = ["evaluate", "--model", model, "--task", task, "--data", data, "--images", model];
+    expect((await cli([...command, "--out", `${out}.${name}`])).code).toBe(EXIT.ok);
+    return (await lines(`${out}.${name}`))[1].prediction;
+  };
+  const { tokenizer } = await InstructBlipProcessor.from_pretrained(model);
+  const text = tokenizer.decode(answer, { skip_special_tokens: true }).trim();
+  expect(text.length).toBeGreaterThan(10);
+  expect(await predicted({ preset: "lavis-vqa-vicuna" }, "vqa")).toBe(text);
+  const prompt = "Question: {question} Short answer:";
+  const ranked = { lavis: true, prompt, candidates: { field: "options" }, metric: "exact_match" };
+  const best = candidates[segments[2].ranks[0]];
+  expect(await predicted({ ...ranked, ranking: { n_segments: 2 } }, "ranked")).toBe(best);
 });
 
 it("prints its presets", async () => {
