@@ -20,6 +20,8 @@ export function reportText(summary: Summary, settings: Settings): string {
     ["metric", `${summary.metric}, times 100, of answered questions`],
     ["prompt", JSON.stringify(task.prompt)],
     task.ranking ? ["ranked", rankedText(task.ranking)] : ["generation", JSON.stringify(task.generation)],
+    ...(task.lavis ? [["lavis", "to the token"]] : []),
+    ...(task.image_transform ? [["images", task.image_transform]] : []),
     [
       "model",
       `${settings.model}, weights as ${settings.dtype}${settings.compute_dtype ? `, computed in ${settings.compute_dtype}` : ""}${settings.kv_cache_dtype ? `, cache as ${settings.kv_cache_dtype}` : ""}`,
@@ -30,9 +32,11 @@ export function reportText(summary: Summary, settings: Settings): string {
   return `${formatTable(rows, [1, 2, 3, 4])}\n${formatTable(facts)}`;
 }
 
-function rankedText({ candidates, reduction, eos }: TaskRanking): string {
+function rankedText({ candidates, reduction, eos, n_segments }: TaskRanking): string {
   const what = typeof candidates === "string" ? `each question's ${candidates}` : `${candidates.length} candidates`;
-  return `${what}, by the ${reduction} of their tokens' log-probabilities${eos === null ? "" : `, end token ${eos}`}`;
+  const end = eos === null ? "" : `, end token ${eos}`;
+  const segments = n_segments === 1 ? "" : `, in ${n_segments} segments`;
+  return `${what}, by the ${reduction} of their tokens' log-probabilities${end}${segments}`;
 }
 
 function cells(name: string, { score, interval, count, failed }: Figure): string[] {

@@ -274,20 +274,24 @@ it("answers by a preset as LAVIS does", async () => {
   const model = goldenFolder("plain_f32");
   const item = { id: 1, image: "image_0.png", question, answers: new Array(10).fill("a"), options: candidates };
   await writeFile(data, JSON.stringify(item));
-  const predicted = async (about: object, name: string) => {
+  const predicted = async (about: object, name: string, said: RegExp) => {
     await writeFile(task, JSON.stringify(about));
     const command = ["evaluate", "--model", model, "--task", task, "--data", data, "--images", model];
-    expect((await cli([...command, "--out", `${out}.${name}`])).code).toBe(EXIT.ok);
+    const { code, stdout } = await cli([...command, "--out", `${out}.${name}`]);
+    expect(code).toBe(EXIT.ok);
+    expect(stdout).toMatch(said);
     return (await lines(`${out}.${name}`))[1].prediction;
   };
   const { tokenizer } = await InstructBlipProcessor.from_pretrained(model);
   const text = tokenizer.decode(answer, { skip_special_tokens: true }).trim();
   expect(text.length).toBeGreaterThan(10);
-  expect(await predicted({ preset: "lavis-vqa-vicuna" }, "vqa")).toBe(text);
+  expect(await predicted({ preset: "lavis-vqa-vicuna" }, "vqa", /lavis +to the token\nimages +blip_image_eval\n/)).toBe(
+    text,
+  );
   const prompt = "Question: {question} Short answer:";
   const ranked = { lavis: true, prompt, candidates: { field: "options" }, metric: "exact_match" };
   const best = candidates[segments[2].ranks[0]];
-  expect(await predicted({ ...ranked, ranking: { n_segments: 2 } }, "ranked")).toBe(best);
+  expect(await predicted({ ...ranked, ranking: { n_segments: 2 } }, "ranked", /, in 2 segments\n/)).toBe(best);
 });
 
 it("prints its presets", async () => {
