@@ -1,13 +1,14 @@
 #!/bin/bash
-# Checks job.yaml against Kubernetes' types, and its container's arguments by running them here, as its pods do, with one
-# worker killed. There is no cluster in it: the retry is this script's, by the manifest's rules.
+# What can be checked without a cluster: job.yaml by Kubernetes' types and schemas, and its container's arguments by running
+# them here, as its pods do, with one worker killed. The retry is this script's, by the manifest's rules.
 source "$(dirname "$0")/common.sh"
 trap 'rm -rf "$WORK"' EXIT
 
-npm install --silent --no-audit --no-fund --prefix "$WORK/npm" kubernetes-types@1.30 yaml@2 typescript@5
+npm install --silent --no-audit --no-fund --prefix "$WORK/npm" kubernetes-types@1.30 kubernetes-models@4 yaml@2 typescript@5
 cat >"$WORK/npm/read.cjs" <<'JS'
 const { readFileSync, writeFileSync } = require("node:fs");
 const job = require("yaml").parse(readFileSync(process.argv[2], "utf8"));
+new (require("kubernetes-models/batch/v1").Job)(job).validate(); // does not see unknown fields, as the types do
 const types = 'import type { Job } from "kubernetes-types/batch/v1";\nexport const job: Job = ';
 writeFileSync("job.ts", `${types}${JSON.stringify(job, null, 2)};\n`);
 const { completions, podFailurePolicy, template } = job.spec;
@@ -17,7 +18,8 @@ JS
 cd "$WORK/npm"
 mapfile -t job < <(node read.cjs "$HERE/job.yaml")
 npx tsc --noEmit --strict --skipLibCheck --moduleResolution node --module commonjs job.ts
-echo "job.yaml   fits kubernetes-types $(node -p 'require("kubernetes-types/package.json").version')"
+version() { node -p "require('$1/package.json').version"; }
+echo "job.yaml   fits kubernetes-types $(version kubernetes-types) and kubernetes-models $(version kubernetes-models)"
 SHARDS=${job[0]}
 final=,${job[1]},
 args=("${job[@]:2}")
