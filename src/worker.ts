@@ -7,6 +7,9 @@ export type { CallOptions, WorkerLike } from "./worker/connection.ts";
 export type { Calls, Context, ModelFacts, ProcessorFacts } from "./worker/messages.ts";
 export type {
   Local,
+  RemoteAnyModel,
+  RemoteBaseModel,
+  RemoteBlip2Model,
   RemoteFrom,
   RemoteFunctions,
   RemoteGenerateOptions,
@@ -22,6 +25,7 @@ export type {
   RemotePretrained,
   RemoteProcessor,
   RemoteProcessorOptions,
+  RemoteQFormerModel,
   RemoteRetrievalModel,
   RemoteTensor,
   RemoteTextModel,

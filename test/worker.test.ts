@@ -21,13 +21,20 @@ import * as errors from "../src/tensor/errors.ts";
 import { errorOf, failureOf } from "../src/tensor/failure.ts";
 import { FileListFolder } from "../src/tensor/files/source.ts";
 import { placed } from "../src/worker/places.ts";
-import { REFUSED_NAMES } from "../src/worker/refused.ts";
+import { REFUSED_NAMES, type RefusedName } from "../src/worker/refused.ts";
 import {
   answerCalls,
   connect,
+  type RemoteBaseModel,
+  type RemoteBlip2Model,
   type RemoteImageModel,
   type RemoteModel,
   type RemoteProcessor,
+  type RemoteQFormerModel,
+  type RemoteRetrievalModel,
+  type RemoteTextModel,
+  type RemoteVideoModel,
+  type RemoteVisionModel,
   TextIteratorStreamer,
   type WorkerClient,
   type WorkerLike,
@@ -81,32 +88,14 @@ let expected: {
   candidates: number[][];
   piped: unknown;
 };
-/** What the library's objects have. */
-let members: { model: string[]; processor: string[] };
 
 const STATES = { logits_to_keep: 1 };
 const CANDIDATES = ["red", "orange"];
 
-/** Names of an object's public properties and methods. */
-function membersOf(object: object, kind: keyof typeof NOT_PUBLIC): string[] {
-  const names = new Set<string>();
-  for (let level = object; !NATIVE.includes(level); level = Object.getPrototypeOf(level)) {
-    for (const name of Object.getOwnPropertyNames(level)) names.add(name);
-  }
-  return [...names].filter((name) => !NOT_PUBLIC[kind].includes(name)).sort();
-}
-const NATIVE: readonly object[] = [Object.prototype, Function.prototype];
-/** Of functions and classes, and what TypeScript knows as protected. */
-const NOT_PUBLIC = {
-  model: [
-    ...["constructor", "told", "wasLoaded", "rowsOf", "checkWords", "uploadWords", "exampleInputs", "featuresOf"],
-    ...["readPrompt", "look", "input_names", "pixel_layout"],
-  ],
-  processor: [
-    ...["constructor", "length", "name", "arguments", "caller", "prototype"],
-    ...["rowsOf", "process", "pixels", "qformer", "placeholder", "savedPixels"],
-  ],
-};
+/** Public names of T that neither R has nor the worker refuses: there must be none. */
+type Missing<T, R, Refused> = Exclude<Extract<keyof T, string>, keyof R | Refused>;
+type None<T> = [T] extends [never] ? true : T;
+type Without = RefusedName<"model">;
 
 const answerOptions = { max_new_tokens: 12, return_full_text: false };
 
@@ -130,7 +119,6 @@ beforeAll(() =>
       candidates: candidateIds(words.tokenizer, CANDIDATES),
       piped: await ask(IMAGE, "What is this?", { max_new_tokens: 3 }),
     };
-    members = { model: membersOf(here, "model"), processor: membersOf(words, "processor") };
     device.destroy();
     ({ client, close } = pair());
     processor = await client.AutoProcessor.from_pretrained(EMBEDDED);
@@ -177,16 +165,24 @@ describe("has every name of the library, or says why not", () => {
     expect(REFUSED_NAMES.client.filter((name) => !(name in browser))).toEqual([]);
   });
 
-  test("of a model and a processor", () => {
-    for (const [kind, object] of [
-      ["model", model],
-      ["processor", processor],
-    ] as const) {
-      const missing = members[kind].filter((name) => !has(object, name));
-      expect(missing.filter((name) => !REFUSED_NAMES[kind].includes(name))).toEqual([]);
-    }
-    const refused = REFUSED_NAMES.model.filter((name) => !members.model.includes(name));
-    expect(refused).toEqual([]);
+  test("of models and processors", () => {
+    // The compiler holds them to this.
+    const none: readonly [
+      None<Missing<browser.InstructBlipForConditionalGeneration, RemoteImageModel, Without>>,
+      None<Missing<browser.Blip2ForConditionalGeneration, RemoteImageModel, Without>>,
+      None<Missing<browser.InstructBlipVideoForConditionalGeneration, RemoteVideoModel, Without>>,
+      None<Missing<browser.Blip2ForImageTextRetrieval, RemoteRetrievalModel, Without>>,
+      None<Missing<browser.Blip2VisionModelWithProjection, RemoteVisionModel, Without>>,
+      None<Missing<browser.Blip2TextModelWithProjection, RemoteTextModel, Without>>,
+      None<Missing<browser.Blip2Model, RemoteBlip2Model, Without>>,
+      None<Missing<browser.InstructBlipModel, RemoteBaseModel, Without>>,
+      None<Missing<browser.InstructBlipVideoModel, RemoteBaseModel, Without>>,
+      None<Missing<browser.Blip2QFormerModel, RemoteQFormerModel, Without>>,
+      None<Missing<browser.InstructBlipProcessor, RemoteProcessor, RefusedName<"processor"> | keyof CallableFunction>>,
+    ] = [true, true, true, true, true, true, true, true, true, true, true];
+    expect(none).not.toContain(false);
+    for (const name of REFUSED_NAMES.model) expect(() => (model as never)[name]).toThrow(name);
+    for (const name of REFUSED_NAMES.processor) expect(() => (processor as never)[name]).toThrow(name);
   });
 
   test.each<[string, () => unknown]>([

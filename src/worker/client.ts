@@ -26,6 +26,9 @@ import {
 import { refuseOthers } from "./refused.ts";
 import { remotely } from "./remote_tensor.ts";
 import type {
+  RemoteAnyModel,
+  RemoteBaseModel,
+  RemoteBlip2Model,
   RemoteFrom,
   RemoteFunctions,
   RemoteImageModel,
@@ -37,6 +40,7 @@ import type {
   RemotePipelineOptions,
   RemoteProcessor,
   RemoteProcessorOptions,
+  RemoteQFormerModel,
   RemoteRetrievalModel,
   RemoteTextModel,
   RemoteTokenizer,
@@ -100,15 +104,17 @@ export class WorkerClient<C extends Calls = Record<never, never>> implements Rem
     },
   };
 
-  readonly AutoModel = this.#loads<
-    RemoteImageModel | RemoteVideoModel | RemoteRetrievalModel | RemoteVisionModel | RemoteTextModel
-  >("AutoModel");
+  readonly AutoModel = this.#loads<RemoteAnyModel>("AutoModel");
   readonly AutoModelForImageTextToText = this.#loads<RemoteModel>("AutoModelForImageTextToText");
   readonly Blip2ForConditionalGeneration = this.#loads<RemoteImageModel>("Blip2ForConditionalGeneration");
   readonly Blip2ForImageTextRetrieval = this.#loads<RemoteRetrievalModel>("Blip2ForImageTextRetrieval");
+  readonly Blip2Model = this.#loads<RemoteBlip2Model>("Blip2Model");
+  readonly Blip2QFormerModel = this.#loads<RemoteQFormerModel>("Blip2QFormerModel");
   readonly Blip2TextModelWithProjection = this.#loads<RemoteTextModel>("Blip2TextModelWithProjection");
   readonly Blip2VisionModelWithProjection = this.#loads<RemoteVisionModel>("Blip2VisionModelWithProjection");
   readonly InstructBlipForConditionalGeneration = this.#loads<RemoteImageModel>("InstructBlipForConditionalGeneration");
+  readonly InstructBlipModel = this.#loads<RemoteBaseModel>("InstructBlipModel");
+  readonly InstructBlipVideoModel = this.#loads<RemoteBaseModel>("InstructBlipVideoModel");
   readonly InstructBlipVideoForConditionalGeneration = this.#loads<RemoteVideoModel>(
     "InstructBlipVideoForConditionalGeneration",
   );

@@ -7,6 +7,9 @@ import { ablate } from "../instructblip/instruments/sweep/ablate.ts";
 import { patchActivations } from "../instructblip/instruments/sweep/patch.ts";
 import { AutoModel, AutoModelForImageTextToText } from "../instructblip/pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../instructblip/pretrained/auto_processor.ts";
+import { Blip2Model } from "../instructblip/pretrained/base/blip_2_model.ts";
+import { Blip2QFormerModel } from "../instructblip/pretrained/base/blip_2_qformer.ts";
+import { InstructBlipModel, InstructBlipVideoModel } from "../instructblip/pretrained/base/instructblip_models.ts";
 import { Blip2ForConditionalGeneration } from "../instructblip/pretrained/blip_2.ts";
 import {
   Blip2ForImageTextRetrieval,
@@ -43,11 +46,11 @@ import type {
 } from "./messages.ts";
 import { placed } from "./places.ts";
 
-type AnyModel = PretrainedModel<ModelConfig>;
-
 /** What a page holds. */
 type Held = AnyModel | AnyProcessor | LoadedPipeline | Tensor;
 type LoadedPipeline = ImageTextToTextPipeline;
+/** A model of any config. */
+type AnyModel = PretrainedModel<ModelConfig>;
 
 /** What a page has asked with, after {@link Library.resolve}. */
 type Resolved<T> = {
@@ -76,10 +79,14 @@ const MODELS: Readonly<Record<ModelClassName, Loads>> = {
   AutoModelForImageTextToText,
   Blip2ForConditionalGeneration,
   Blip2ForImageTextRetrieval,
+  Blip2Model,
+  Blip2QFormerModel,
   Blip2TextModelWithProjection,
   Blip2VisionModelWithProjection,
   InstructBlipForConditionalGeneration,
+  InstructBlipModel,
   InstructBlipVideoForConditionalGeneration,
+  InstructBlipVideoModel,
 };
 
 const FUNCTIONS = { ablate, attribute, candidateIds, logitLens, patchActivations } as const satisfies Record<

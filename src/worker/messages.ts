@@ -112,10 +112,14 @@ export type ModelClassName =
   | "AutoModelForImageTextToText"
   | "Blip2ForConditionalGeneration"
   | "Blip2ForImageTextRetrieval"
+  | "Blip2Model"
+  | "Blip2QFormerModel"
   | "Blip2TextModelWithProjection"
   | "Blip2VisionModelWithProjection"
   | "InstructBlipForConditionalGeneration"
-  | "InstructBlipVideoForConditionalGeneration";
+  | "InstructBlipModel"
+  | "InstructBlipVideoForConditionalGeneration"
+  | "InstructBlipVideoModel";
 
 /** The functions that `apply` calls. */
 export type FunctionName = "ablate" | "attribute" | "candidateIds" | "logitLens" | "patchActivations";

@@ -31,6 +31,9 @@ const REFUSED = {
   },
 } as const;
 
+/** Their type. */
+export type RefusedName<Kind extends keyof typeof REFUSED> = keyof (typeof REFUSED)[Kind];
+
 /** The names that are refused, of each kind of object. */
 export const REFUSED_NAMES: Readonly<Record<keyof typeof REFUSED, readonly string[]>> = {
   client: Object.keys(REFUSED.client),

@@ -10,10 +10,18 @@ import type { Patching } from "../instructblip/instruments/sweep/patch.ts";
 import type { SweepOptions } from "../instructblip/instruments/sweep/sweep.ts";
 import type { InterventionData } from "../instructblip/interventions/intervention.ts";
 import type { EmbeddedImages, EmbeddedTexts } from "../instructblip/model/blip_2_retrieval.ts";
-import type { Ids } from "../instructblip/model/language_model.ts";
+import type { Ids, TextStates } from "../instructblip/model/language_model.ts";
 import type { QFormerOutput } from "../instructblip/model/qformer.ts";
-import type { ImageFeatures, VisionLanguageOutput } from "../instructblip/model/vision_language.ts";
+import type {
+  ImageFeatures,
+  VisionLanguageBaseOutput,
+  VisionLanguageOutput,
+} from "../instructblip/model/vision_language.ts";
+import type { VisionOutput } from "../instructblip/model/vision_model.ts";
 import type { AnyProcessor } from "../instructblip/pretrained/auto_processor.ts";
+import type { Blip2LanguageInputs } from "../instructblip/pretrained/base/blip_2_model.ts";
+import type { Blip2QFormerModelInputs } from "../instructblip/pretrained/base/blip_2_qformer.ts";
+import type { BaseForwardInputs } from "../instructblip/pretrained/base/instructblip_models.ts";
 import type {
   Blip2ForImageTextRetrieval,
   Blip2ImageTextMatchingModelOutput,
@@ -23,9 +31,9 @@ import type {
   Blip2VisionModelOutput,
 } from "../instructblip/pretrained/blip_2_retrieval.ts";
 import type { ForwardInputs } from "../instructblip/pretrained/forward_options.ts";
-import type { ModelInputs, QFormerInputs, VisionInputs } from "../instructblip/pretrained/inputs.ts";
+import type { HostTensor, ModelInputs, QFormerInputs, VisionInputs } from "../instructblip/pretrained/inputs.ts";
 import type { FromPretrainedOptions } from "../instructblip/pretrained/load.ts";
-import type { PretrainedModel } from "../instructblip/pretrained/pretrained_model.ts";
+import type { ModelConfig, PretrainedModel } from "../instructblip/pretrained/pretrained_model.ts";
 import type { SavePretrainedOptions } from "../instructblip/pretrained/save_pretrained.ts";
 import type { VisionLanguageModel } from "../instructblip/pretrained/vision_language_model.ts";
 import type { ProcessorInput } from "../instructblip/processing/instructblip_processor.ts";
@@ -186,6 +194,39 @@ export interface RemoteTextModel extends RemotePretrained {
   readonly forward: Pass<Blip2TextInputs & { position_ids?: Ids } & StateOptions, Blip2TextModelOutput>;
 }
 
+/** InstructBlipModel or InstructBlipVideoModel in the worker. */
+export interface RemoteBaseModel extends RemotePretrained {
+  readonly forward: Pass<RemoteInputs & BaseForwardInputs, VisionLanguageBaseOutput>;
+}
+
+/** Blip2Model in the worker. */
+export interface RemoteBlip2Model extends RemotePretrained {
+  readonly forward: Pass<RemoteInputs & RemoteForwardInputs, VisionLanguageOutput>;
+  readonly get_image_features: Pass<VisionInputs & StateOptions, VisionOutput>;
+  readonly get_qformer_features: Pass<VisionInputs & StateOptions, Tensor>;
+  readonly get_text_features: Pass<Blip2LanguageInputs & StateOptions, TextStates>;
+}
+
+/** Blip2QFormerModel in the worker, whose inputs may be tensors of it. */
+export interface RemoteQFormerModel extends RemotePretrained {
+  readonly forward: Pass<RemoteQFormerInputs & StateOptions, QFormerOutput>;
+}
+
+type RemoteQFormerInputs = {
+  [K in keyof Blip2QFormerModelInputs]: Tensor extends Blip2QFormerModelInputs[K]
+    ? HostTensor | RemoteTensor<"f32">
+    : Blip2QFormerModelInputs[K];
+};
+
+/** What AutoModel loads. */
+export type RemoteAnyModel =
+  | RemoteBaseModel
+  | RemoteBlip2Model
+  | RemoteQFormerModel
+  | RemoteRetrievalModel
+  | RemoteTextModel
+  | RemoteVisionModel;
+
 /** Loads models into the worker. */
 export interface RemoteModelClass<M> {
   /** @throws as the library's; InputError UNSUPPORTED_OPTION for `device`; DeviceError WORKER_GONE */
@@ -287,7 +328,7 @@ export type Local<T> = T extends RemoteModel
   : T extends RemoteRetrievalModel
     ? Blip2ForImageTextRetrieval
     : T extends RemotePretrained
-      ? PretrainedModel
+      ? PretrainedModel<ModelConfig>
       : T extends RemoteProcessor
         ? AnyProcessor
         : T extends RemoteTokenizer

@@ -274,7 +274,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     ]);
     const isKept = kept && (restored || (await warnOnFailure(warnings, () => kept.write().then(() => true))));
     if (isKept) {
-      const drop = () => dropOriginals(folder, bound, kept, keep_originals, signal);
+      const drop = () => dropOriginals(Model, folder, bound, kept, keep_originals, signal);
       await warnOnFailure(warnings, drop, "the files stay beside their quantized weights");
     }
     if (keep_originals !== undefined && !(kept && folder.keepsFiles)) {
@@ -411,6 +411,7 @@ async function openWeightCache(weights: Weights, where: boolean | string): Promi
 
 /** Lets a folder that keeps its files forget what the weight cache has of them. @throws WeightError IO; the signal's reason */
 async function dropOriginals(
+  Model: Pick<ModelClass<VisionLanguageConfig, unknown>, "tensorName">,
   folder: ModelFolder,
   weights: Weights,
   cache: WeightCache,
@@ -419,7 +420,7 @@ async function dropOriginals(
 ): Promise<void> {
   const { base_model, adapters } = folder;
   const readRest = async (kept: Folder) => {
-    const checkpoint = await weightsOf(new ModelFolder(kept, base_model, adapters));
+    const checkpoint = await weightsFor(Model, new ModelFolder(kept, base_model, adapters));
     try {
       await weights.readBesides(cache, checkpoint, signal);
     } finally {

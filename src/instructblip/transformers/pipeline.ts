@@ -431,11 +431,7 @@ export async function pipeline(task: keyof typeof TASKS, ...given: unknown[]): P
   const { revision, token, cache_dir, local_files_only, cache, endpoint, on_download, signal, base_model, adapter } =
     options;
   const opening = { revision, token, cache_dir, local_files_only, cache, endpoint, on_download, signal };
-  const isOpen = typeof from === "object" && !(from instanceof URL);
-  const folder = await ModelFolder.open(
-    from,
-    isOpen ? { signal, base_model, adapter } : { ...opening, base_model, adapter },
-  );
+  const folder = await ModelFolder.open(from, { ...opening, base_model, adapter });
   const own = processor ?? (await AutoProcessor.from_pretrained(folder, { backend }));
   const has = await folder.has("generation_config.json");
   const file = has
