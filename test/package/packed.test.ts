@@ -362,11 +362,11 @@ describe("a page", () => {
 
   /** What is larger than all else, and why. */
   const LARGE: Readonly<Record<string, number>> = {
-    // Open folders over HTTP, within limits, and keep them; find models on the Hub.
-    AutoConfig: 54_000,
-    ModelFolder: 54_000,
-    OpfsCache: 21_000,
-    GenerationConfig: 70_000,
+    // Open folders over HTTP, within limits, keep them in OPFS and let originals go; find models on the Hub.
+    AutoConfig: 60_000,
+    ModelFolder: 60_000,
+    OpfsCache: 26_000,
+    GenerationConfig: 75_000,
     // With what retrieval models add.
     Blip2Config: 16_000,
     Blip2QFormerConfig: 16_000,
@@ -386,8 +386,8 @@ describe("a page", () => {
     InstructBlipVideoProcessor: 150_000,
     // Every kernel.
     openDevice: 250_000,
-    AutoModel: 550_000,
-    AutoModelForImageTextToText: 550_000,
+    AutoModel: 560_000,
+    AutoModelForImageTextToText: 560_000,
     Blip2ForConditionalGeneration: 550_000,
     Blip2ForImageTextRetrieval: 550_000,
     Blip2Model: 550_000,
@@ -410,7 +410,7 @@ describe("a page", () => {
     expect(sizes.filter(([name, size]) => size > (LARGE[name] ?? 15_000))).toEqual([]);
   });
 
-  test("takes less than 32 kB to talk to a worker, and no kernel", async () => {
+  test("takes less than 36 kB to talk to a worker, and no kernel", async () => {
     const stdin = { contents: `export { connect, TextIteratorStreamer } from "${NAME}/worker";`, resolveDir: project };
     const { outputFiles } = await build({
       stdin,
@@ -420,7 +420,7 @@ describe("a page", () => {
       platform: "browser",
       write: false,
     });
-    expect(outputFiles[0].contents.length).toBeLessThan(32_000);
+    expect(outputFiles[0].contents.length).toBeLessThan(36_000);
     expect(outputFiles[0].text).not.toContain("@compute");
   });
 });

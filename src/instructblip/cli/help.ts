@@ -195,8 +195,8 @@ Examples:
 ${SHARDS.replaceAll("jsonl", "safetensors")}
 
 A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}; without an id the line's place is it. Images are URLs, or
-files beside the data. Of a data set, and of lines where an option names a column, they are columns by usual names, and the
-text is the question, or the caption. All are checked before the model is loaded.
+files beside the data. Of a data set, and of lines where an option names a column, they are columns by usual names, and
+the text is the question, or the caption. All are checked before the model is loaded.
   of Blip2ForImageTextRetrieval (image, text or both)
     image_embeds    f32[n, Q, P], each of length 1: an image is as near to a text as the nearest of its Q queries
     text_embeds     f32[n, P], each of length 1
@@ -217,7 +217,7 @@ Examples:
   The texts that are about an image, as JSON:
     $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data captions.jsonl --image dog.jpg --json
   The same of a data set:
-    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data flickr.parquet --prompt "{caption}" --image dog.jpg
+    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data flickr.parquet --prompt "{caption}" --image a.jpg
 A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}, one of both or both; --text ranks images, --image texts.
   ITC    cosine of the embeds of image and text, which are computed apart
   ITM    the probability that they belong together, by the matching head, which looks at both: of the --rerank best
