@@ -1,9 +1,9 @@
 /** Readers of data sets against what pyarrow, datasets and tarfile wrote, and what they say of damaged files. */
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CompressionType, getCompressionCodec } from "@uwdata/flechette";
-import { beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test, vi } from "vitest";
 import { openDataSet } from "../../../src/instructblip/data/data_set.node.ts";
 import type { EmbeddedImage, Row } from "../../../src/instructblip/data/row.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
@@ -158,6 +158,22 @@ test("images in lists of Parquet, of bytes alone", async () => {
   }
   await set.close();
   expect(bytes).toEqual([["a", "bc"], [], ["d"]].map((images) => [images, images]));
+});
+
+test("splits of tar.gz by their names; what was decompressed is gone", async () => {
+  vi.stubEnv("TMPDIR", temporaryFolder());
+  const shards = ["train-00000-of-00002.tar.gz", "train-00001-of-00002.tgz", "test-00000-of-00001.tar"];
+  mkdirSync(join(folder, "packed"));
+  for (const [i, name] of shards.entries()) {
+    symlinkSync(
+      join(folder, ["shards_gz/000000.tar.gz", "shards_gz/000001.tgz", "shards/000000.tar"][i]!),
+      join(folder, "packed", name),
+    );
+  }
+  expect((await rowsOf("packed", "train")).map(({ id }) => id)).toEqual(questions.map(({ id }) => id));
+  expect(await rowsOf("packed", "test")).toHaveLength(3);
+  expect(readdirSync(process.env.TMPDIR!)).toEqual([]);
+  vi.unstubAllEnvs();
 });
 
 test("long names of tar, by POSIX and by GNU", async () => {
