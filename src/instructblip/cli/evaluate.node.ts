@@ -258,7 +258,7 @@ async function* answerAll(
     }
   };
   const prepared = ahead(left.entries(), depth, prepare);
-  for await (const window of windows(prepared, size === 1 ? 1 : AHEAD * size)) {
+  for await (const window of windows(prepared, size === 1 ? 1 : AHEAD * size, size)) {
     const jobs: EvaluationJob[] = [];
     for (const one of window) {
       signal.throwIfAborted();

@@ -103,6 +103,29 @@ test.each([0, 1, 3, 100])("work is begun %i ahead, and given in order", async (d
   expect(given).toEqual(items);
 });
 
+test("the first window is small, and each next one twice as large", async () => {
+  const sizes = async (count: number, size: number, first?: number) => {
+    const found: number[] = [];
+    const given: number[] = [];
+    const items = Array.from({ length: count }, (_, i) => i);
+    for await (const window of windows(
+      ahead(items, 0, async (i) => i),
+      size,
+      first,
+    )) {
+      found.push(window.length);
+      given.push(...window);
+    }
+    expect(given).toEqual(items);
+    return found;
+  };
+  expect(await sizes(21, 8, 2)).toEqual([2, 4, 8, 7]);
+  expect(await sizes(7, 8, 3)).toEqual([3, 4]);
+  expect(await sizes(3, 1, 1)).toEqual([1, 1, 1]);
+  expect(await sizes(9, 8)).toEqual([8, 1]);
+  expect(await sizes(0, 8, 2)).toEqual([]);
+});
+
 test("busy is from a submit to the end of the last", async () => {
   let now = 0;
   const ends: (() => void)[] = [];

@@ -18,14 +18,16 @@ export async function* ahead<T, R>(
   for (let next = begun.shift(); next; next = begun.shift()) yield await next;
 }
 
-/** Groups of up to `size` items. */
-export async function* windows<T>(items: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
+/** Groups of up to `size` items. The first has `first`, each next one twice as many, so that work on it begins soon. */
+export async function* windows<T>(items: AsyncIterable<T>, size: number, first = size): AsyncGenerator<T[]> {
+  let most = first;
   let window: T[] = [];
   for await (const item of items) {
     window.push(item);
-    if (window.length < size) continue;
+    if (window.length < most) continue;
     yield window;
     window = [];
+    most = Math.min(size, 2 * most);
   }
   if (window.length > 0) yield window;
 }

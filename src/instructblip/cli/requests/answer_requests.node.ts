@@ -349,7 +349,7 @@ async function* answerAll(
       return { position, id, error };
     }
   };
-  for await (const window of windows(ahead(requests, depth, prepare), size === 1 ? 1 : AHEAD * size)) {
+  for await (const window of windows(ahead(requests, depth, prepare), size === 1 ? 1 : AHEAD * size, size)) {
     const jobs: RequestJob[] = [];
     for (const one of window) {
       signal.throwIfAborted();
