@@ -8,6 +8,9 @@ import {
   AutoModelForImageTextToText,
   AutoProcessor,
   attribute,
+  Blip2QFormerModel,
+  Blip2VisionModelWithProjection,
+  InstructBlipModel,
   logitLens,
   type ModelInputs,
 } from "../../src/index.node.ts";
@@ -43,6 +46,21 @@ const PAGE = `<!doctype html><body><img src="/images/a.png"><script type="module
       await itc.logits_per_image.dispose();
       found.disposed = await codeOf(itc.logits_per_image.read());
       await model.dispose();
+      return found;
+    },
+    /** States of models without a head: a Q-Former, whose image states stay in the worker, and an InstructBLIP. */
+    async states({ pixel_values, query_embeds, prompt }) {
+      const hosted = ({ data, shape }) => ({ data: new Float32Array(data), shape });
+      const vision = await worker.Blip2VisionModelWithProjection.from_pretrained("./retrieval");
+      const qformer = await worker.Blip2QFormerModel.from_pretrained("./retrieval");
+      const { last_hidden_state } = await vision.forward({ pixel_values: hosted(pixel_values) });
+      const queries = { query_embeds: hosted(query_embeds), encoder_hidden_states: last_hidden_state };
+      const seen = await qformer.forward(queries);
+      const base = await worker.InstructBlipModel.from_pretrained("./adapters/base");
+      const said = await base.forward({ ...prompt, pixel_values: hosted(prompt.pixel_values) });
+      const found = { queries: await read(seen.last_hidden_state),
+        words: await read(said.language_model_outputs.last_hidden_state) };
+      for (const model of [vision, qformer, base]) await model.dispose();
       return found;
     },
     /** The logits of a tiny model, with adapters. */
@@ -102,6 +120,23 @@ function difference(ours: ArrayLike<number>, theirs: ArrayLike<number>): number 
   return Math.max(...Array.from(theirs, (x, i) => Math.abs(x - ours[i]))) / most;
 }
 
+/** An image and a prompt for the tiny model that adapters are made for. */
+const PIXELS = [1, 3, 8, 8];
+const PROMPT = { input_ids: [[22, 22, 22, 22, 3, 5]], qformer_input_ids: [[3, 4]] };
+
+interface Waves {
+  readonly data: readonly number[];
+  readonly shape: readonly number[];
+}
+
+/** Numbers that can be posted as JSON. */
+function waves(shape: readonly number[]): Waves {
+  const length = shape.reduce((size, n) => size * n, 1);
+  return { data: Array.from({ length }, (_, i) => Math.sin(i)), shape };
+}
+
+const hosted = ({ data, shape }: Waves) => ({ data: new Float32Array(data), shape });
+
 export async function checkWorker(browser: Chromium, expect: Expect): Promise<void> {
   const retrieval = goldenFolder("itm");
   const served = { "retrieval/": retrieval, "adapters/": ADAPTERS, "checkpoint/": EMBEDDED, "images/": IMAGES };
@@ -110,6 +145,7 @@ export async function checkWorker(browser: Chromium, expect: Expect): Promise<vo
     await browser.send("Page.navigate", { url: server.url });
     await browser.until("window.ready");
     await checkRetrieval(browser, retrieval, expect);
+    await checkBases(browser, retrieval, expect);
     await checkAdapters(browser, expect);
     await checkPipeline(browser, expect);
     await checkInstruments(browser, expect);
@@ -157,22 +193,44 @@ async function checkRetrieval(browser: Chromium, folder: string, expect: Expect)
   console.log(`worker          ITC, ITM and text embeds are PyTorch's to ${most} of the largest`);
 }
 
+/** Models without a head, on a tensor that stays in the worker, give what they give in Node. */
+async function checkBases(browser: Chromium, folder: string, expect: Expect): Promise<void> {
+  const [pixel_values, query_embeds] = [waves([1, 3, 21, 21]), waves([1, 5, 24])];
+  const prompt = { pixel_values: waves(PIXELS), ...PROMPT };
+  const quiet = { on_warning: null };
+  const vision = await Blip2VisionModelWithProjection.from_pretrained(folder, quiet);
+  const { last_hidden_state } = await vision.forward({ pixel_values: hosted(pixel_values) });
+  const states = { data: await last_hidden_state.read(), shape: last_hidden_state.shape };
+  const qformer = await Blip2QFormerModel.from_pretrained(folder, quiet);
+  const queries = await qformer.forward({ query_embeds: hosted(query_embeds), encoder_hidden_states: states });
+  const base = await InstructBlipModel.from_pretrained(join(ADAPTERS, "base"), quiet);
+  const said = await base.forward({ pixel_values: hosted(prompt.pixel_values), ...PROMPT });
+  const expected = {
+    queries: await queries.last_hidden_state.read(),
+    words: await said.language_model_outputs.last_hidden_state.read(),
+  };
+  for (const model of [vision, qformer, base]) model.dispose();
+  const asked = JSON.stringify({ pixel_values, query_embeds, prompt });
+  const found = await browser.evaluate<Record<keyof typeof expected, number[]>>(`states(${asked})`);
+  for (const name of ["queries", "words"] as const) {
+    const off = difference(found[name], expected[name]);
+    expect(off < 1e-4, `without a head, by a worker, ${name} are Node's, not ${off} from them`);
+  }
+  console.log(
+    "                a Q-Former by itself, on a tensor of the worker, and InstructBlipModel give Node's states",
+  );
+}
+
 /** Adapters by URL, alone and one after the other, give what they give in Node. */
 async function checkAdapters(browser: Chromium, expect: Expect): Promise<void> {
-  const shape = [1, 3, 8, 8];
-  const data = Array.from({ length: 192 }, (_, i) => Math.sin(i));
-  const ids = { input_ids: [[22, 22, 22, 22, 3, 5]], qformer_input_ids: [[3, 4]] };
-  const inputs = JSON.stringify({ pixel_values: { data, shape }, ...ids });
+  const inputs = JSON.stringify({ pixel_values: waves(PIXELS), ...PROMPT });
   const seen: string[] = [];
   for (const names of [[], ["plain"], ["plain", "patterns"]]) {
     const model = await AutoModelForImageTextToText.from_pretrained(join(ADAPTERS, "base"), {
       adapter: names.map((name) => join(ADAPTERS, name)),
       on_warning: null,
     });
-    const { logits } = await model.forward({
-      pixel_values: { data: new Float32Array(data), shape },
-      ...ids,
-    } as ModelInputs);
+    const { logits } = await model.forward({ pixel_values: hosted(waves(PIXELS)), ...PROMPT } as ModelInputs);
     const expected = Array.from(await logits.read());
     model.dispose();
     const urls = names.map((name, i) => (i === 0 ? `./adapters/${name}` : { url: `./adapters/${name}` }));
