@@ -58,7 +58,7 @@ const HEADLESS = [
   ["t5_odd_f16", InstructBlipModel],
 ] as const;
 
-describe.each(HEADLESS.slice(0, ALL ? undefined : 3))("%s without its head", async (name, Model) => {
+describe.each(HEADLESS.slice(0, ALL ? undefined : 2))("%s without its head", async (name, Model) => {
   const { inputs, start } = await inputsOf(name);
   const from = goldenFolder(name);
   const isT5 = name.includes("t5");
@@ -88,6 +88,7 @@ describe.each(HEADLESS.slice(0, ALL ? undefined : 3))("%s without its head", asy
     const first = { opt: "decoder.", llama: "layers.", t5: "encoder." }[model.config.text_config.model_type];
     expect(names.some((key) => key.startsWith(`language_model.${first}`))).toBe(true);
     expect(names.filter((key) => /\.(model|lm_head)\./.test(key))).toEqual([]);
+    if (isT5 && !ALL) return; // a traced pass runs other kernels, which take long to compile
     const again = await AutoModel.from_pretrained(to, quiet);
     expect(again).toBeInstanceOf(Model as typeof InstructBlipModel);
     const { result, outputs } = await device.scope(() =>
@@ -128,8 +129,9 @@ describe.each(BLIP_2.slice(0, ALL ? undefined : 2))("Blip2Model of %s", async (n
     await expect(model.get_text_features(decoder as never)).rejects.toMatchObject({ code: "UNKNOWN_OPTION" });
 
     const to = temporaryFolder();
-    await model.save_pretrained(to);
+    if (ALL || name === "blip2_opt") await model.save_pretrained(to);
     model.dispose();
+    if (!ALL && name !== "blip2_opt") return;
     expect(await new NodeFolder(to).text("config.json")).toContain('"Blip2Model"');
     const generates = await AutoModelForImageTextToText.from_pretrained(to, quiet); // the head is there
     expect(generates).toBeInstanceOf(Blip2ForConditionalGeneration);
