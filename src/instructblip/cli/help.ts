@@ -217,7 +217,7 @@ Examples:
   The texts that are about an image, as JSON:
     $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data captions.jsonl --image dog.jpg --json
   The same of a data set:
-    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data flickr.parquet --prompt "{caption}" --image a.jpg
+    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data coco.parquet --prompt "{caption}" --image dog.jpg
 A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}, one of both or both; --text ranks images, --image texts.
   ITC    cosine of the embeds of image and text, which are computed apart
   ITM    the probability that they belong together, by the matching head, which looks at both: of the --rerank best
