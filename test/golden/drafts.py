@@ -43,9 +43,9 @@ def make_assistant(rng, composite, folder):
     composites.write_model(composites.Composite(composite.spec, model, composite.processor, []), folder / FOLDER)
 
 
-def suits(kind, spec):
-    """Whether Hugging Face can: an assistant's rows must have the prompt's ids, to count what its cache holds."""
-    return kind == "lookup" or not spec.get("legacy")
+def suits(spec):
+    """Whether Hugging Face can: it counts what the cache and the mask hold by ids, which rows of embeddings alone lack."""
+    return not spec.get("legacy") or spec["backbone"] == "t5"
 
 
 def draw_call(rng, setting, kind, sampled):
@@ -71,9 +71,7 @@ def draw_call(rng, setting, kind, sampled):
 def draw_calls(rng, spec, model, assistant, inputs, options, setting):
     """Calls by name, each clear-cut: the row, the kind of drafts and generate()'s options."""
     calls = {}
-    for kind in ("lookup", "assistant"):
-        if not suits(kind, spec):
-            continue
+    for kind in ("lookup", "assistant") if suits(spec) else ():
         for sampled in (False, True):
             name = f"drafts_{kind}_{'sampled' if sampled else 'greedy'}"
             for _ in range(decoding.ATTEMPTS):
