@@ -44,8 +44,11 @@ def make_assistant(rng, composite, folder):
 
 
 def suits(spec):
-    """Whether Hugging Face can: it counts what the cache and the mask hold by ids, which rows of embeddings alone lack."""
-    return not spec.get("legacy") or spec["backbone"] == "t5"
+    """Whether Hugging Face can: it counts what the cache and the mask hold by ids, which rows of embeddings alone lack. T5's
+    cache has a layer for each of the encoder's, and cannot be cropped where the decoder has fewer."""
+    if spec["backbone"] == "t5":
+        return spec["text"]["num_decoder_layers"] in (None, spec["text"]["num_layers"])
+    return not spec.get("legacy")
 
 
 def draw_call(rng, setting, kind, sampled):
