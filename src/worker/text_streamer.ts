@@ -1,5 +1,5 @@
 /** The page's TextIteratorStreamer. */
-import { TextIteratorStreamer as LocalStreamer } from "../instructblip/generation/streamer.ts";
+import { TextPieces } from "../instructblip/generation/streamer.ts";
 import { InputError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";
 import { remoteOf } from "./posted.ts";
@@ -12,9 +12,7 @@ import type { RemoteTokenizer, TextStream } from "./remote_types.ts";
 export class TextIteratorStreamer implements TextStream {
   readonly tokenizer: RemoteTokenizer;
   readonly options: { readonly skip_prompt?: boolean; readonly skip_special_tokens?: boolean };
-  readonly #pieces = new LocalStreamer({ decodeStream: () => ({ push: (id) => this.#texts[id]!, finish: () => "" }) });
-  /** Pieces by number, as the ids of a decoder. */
-  readonly #texts: string[] = [];
+  readonly #pieces = new TextPieces();
 
   constructor(tokenizer: RemoteTokenizer, options: { skip_prompt?: boolean; skip_special_tokens?: boolean } = {}) {
     if (remoteOf(tokenizer)?.part !== "tokenizer") {
@@ -31,7 +29,7 @@ export class TextIteratorStreamer implements TextStream {
   }
 
   text(piece: string): void {
-    this.#pieces.put([[this.#texts.push(piece) - 1]]);
+    this.#pieces.add(piece);
   }
 
   end(error?: unknown): void {

@@ -72,16 +72,58 @@ export interface TextIteratorStreamerOptions {
   skip_special_tokens?: boolean;
 }
 
+/** Pieces of text that are read as they come, by one reader. Leaving the loop sets `cancelled`. */
+export class TextPieces implements AsyncIterable<string> {
+  /** Whether the reader has stopped. */
+  cancelled = false;
+  readonly #pieces: string[] = [];
+  #ended = false;
+  #error: unknown;
+  #wake: (() => void) | undefined;
+
+  /** Whether end() was called. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  add(piece: string): void {
+    if (piece) this.#pieces.push(piece);
+    this.#wake?.();
+  }
+
+  /** @param error is thrown after the pieces that there are */
+  end(error?: unknown): void {
+    if (this.#ended) return;
+    this.#error = error;
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    try {
+      for (;;) {
+        const piece = this.#pieces.shift();
+        if (piece !== undefined) yield piece;
+        else if (this.#error !== undefined) throw this.#error;
+        else if (this.#ended) return;
+        else {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+        }
+      }
+    } finally {
+      this.cancelled = true;
+    }
+  }
+}
+
 /** An async iterable of the answer's text pieces, for one row. Leaving the loop early stops generate(). */
 export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
   readonly #decoder: IncrementalDecoder;
   readonly #skipPrompt: boolean;
-  readonly #pieces: string[] = [];
+  readonly #pieces = new TextPieces();
   #prompt = true;
-  #ended = false;
-  #error: unknown;
-  #wake: (() => void) | undefined;
-  cancelled = false;
 
   constructor(
     tokenizer: { decodeStream(options: { skip_special_tokens?: boolean }): IncrementalDecoder },
@@ -114,37 +156,25 @@ export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
     const skip = this.#prompt && this.#skipPrompt;
     this.#prompt = false;
     if (skip) return;
-    for (const id of ids[0]!) this.#add(this.#decoder.push(id));
+    for (const id of ids[0]!) this.#pieces.add(this.#decoder.push(id));
   }
 
   end(error?: unknown): void {
-    if (this.#ended) return;
-    if (error === undefined) this.#add(this.#decoder.finish());
-    this.#error = error;
-    this.#ended = true;
-    this.#wake?.();
+    if (this.#pieces.ended) return;
+    if (error === undefined) this.#pieces.add(this.#decoder.finish());
+    this.#pieces.end(error);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
-    try {
-      for (;;) {
-        const piece = this.#pieces.shift();
-        if (piece !== undefined) yield piece;
-        else if (this.#error !== undefined) throw this.#error;
-        else if (this.#ended) return;
-        else {
-          await new Promise<void>((resolve) => {
-            this.#wake = resolve;
-          });
-        }
-      }
-    } finally {
-      this.cancelled = true;
-    }
+  /** Whether the reader has stopped, or the caller wants no more. */
+  get cancelled(): boolean {
+    return this.#pieces.cancelled;
   }
 
-  #add(piece: string): void {
-    if (piece) this.#pieces.push(piece);
-    this.#wake?.();
+  set cancelled(isCancelled: boolean) {
+    this.#pieces.cancelled = isCancelled;
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    return this.#pieces[Symbol.asyncIterator]();
   }
 }
