@@ -345,7 +345,10 @@ export async function compareStages(golden: Golden, device: Device): Promise<Par
             Math.max(...theirs.map((row) => row.length)) -
             (spec.backbone === "t5" ? 1 : legacy ? 0 : inputs.input_ids[0].length);
           const factor = Math.max(1, longest ** -Number(kwargs.length_penalty ?? 1));
-          const tolerance = { abs: TOLERANCES.beam_scores.abs * factor };
+          // Over massive channels the sum is worse defined: by what f64 gives if the weights are off by f32's rounding.
+          const condition = `${scores}.condition`;
+          const [shaken] = golden.has(condition) ? (await golden.floats(condition)).data : [0];
+          const tolerance = { abs: Math.max(TOLERANCES.beam_scores.abs * factor, 3 * shaken) };
           found.numbers("scores", scores, output.sequences_scores ?? [], (await golden.floats(scores)).data, tolerance);
         }
         // Beams of a model without any end id are filled with -1, which no tokenizer reads.
