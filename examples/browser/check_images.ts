@@ -126,7 +126,7 @@ const REFUSALS: readonly (readonly [expression: string, message: RegExp])[] = [
   [`"/none.tif"`, /^IMAGE_FORMAT: .*TIFF file, which browsers do not decode/],
   [`"/"`, /^IMAGE_FORMAT: .*a web page/],
   [`"blob:" + location.origin + "/1234"`, /^IMAGE_NOT_FOUND: image 0: .*revoked/],
-  [`other + "/rgb.png"`, /^IO: rgb\.png: the server cannot be reached/],
+  [`other + "/rgb.png"`, /^HTTP_UNREACHABLE: rgb\.png: the server cannot be reached/],
   [`await img(other + "/rgb.png")`, /^IMAGE_SOURCE: image 0: the <img> shows an image of another site.*crossOrigin/s],
   [`draw(await img(other + "/rgb.png"))`, /^IMAGE_SOURCE: image 0: the canvas shows an image of another site/],
   [`new Image()`, /^BAD_PIXELS: image 0: the <img> cannot be loaded/],
