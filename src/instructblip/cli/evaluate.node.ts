@@ -258,6 +258,7 @@ async function* answerAll(
     }
   };
   const prepared = ahead(left.entries(), depth, prepare);
+  const limit = { rows: size };
   for await (const window of windows(prepared, size === 1 ? 1 : AHEAD * size, size)) {
     const jobs: EvaluationJob[] = [];
     for (const one of window) {
@@ -267,7 +268,7 @@ async function* answerAll(
       else if (!task.ranking) jobs.push(one.job);
       else yield await rankJob(one.job);
     }
-    for await (const outcome of answerTogether(model, jobs, size, () => new Stopwatch(1), { signal, load_ms: 0 })) {
+    for await (const outcome of answerTogether(model, jobs, limit, () => new Stopwatch(1), { signal, load_ms: 0 })) {
       const { position, inputs } = outcome.job;
       if ("error" in outcome) yield { position, error: outcome.error };
       else yield { position, found: { prediction: textOf(inputs, outcome.answer) } };

@@ -59,7 +59,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
       for await (const outcome of answerTogether(
         model,
         [{ inputs, options: generation, interventions }],
-        1,
+        { rows: 1 },
         () => watch,
         hooks,
       )) {

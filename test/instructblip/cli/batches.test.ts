@@ -189,8 +189,9 @@ describe("generate --requests", () => {
     for (const args of [[], ["--batch-size", "3"]]) {
       const together = await ask(...args);
       expect(answersOf(together)).toEqual(answersOf(alone));
-      const of8 = together.map(({ batch_rows }) => batch_rows ?? 0);
-      expect(Math.max(...of8)).toBe(args.length ? 3 : 8);
+      const sizes = together.map(({ batch_rows }) => batch_rows ?? 0);
+      // Of the first eight requests, which are read before any is answered, seven rows go together.
+      expect(Math.max(...sizes)).toBe(args.length ? 3 : 7);
       expect(generate.mock.calls.length).toBeLessThan(requests.length);
       generate.mockClear();
     }

@@ -349,6 +349,7 @@ async function* answerAll(
       return { position, id, error };
     }
   };
+  const limit = { rows: size };
   for await (const window of windows(ahead(requests, depth, prepare), size === 1 ? 1 : AHEAD * size, size)) {
     const jobs: RequestJob[] = [];
     for (const one of window) {
@@ -361,7 +362,7 @@ async function* answerAll(
     if (jobs.length === 0) continue;
     const { model, processor, load_ms } = await load();
     const hooks = { signal, tokenizer: processor.tokenizer, load_ms, warn };
-    for await (const outcome of answerTogether(model, jobs, size, ({ watch }) => watch, hooks)) {
+    for await (const outcome of answerTogether(model, jobs, limit, ({ watch }) => watch, hooks)) {
       const { position, id } = outcome.job;
       if ("error" in outcome) yield { position, id, error: outcome.error };
       else yield { position, id, result: resultOf(processor, id, outcome.answer) };

@@ -157,26 +157,30 @@ export function ownRows(rows: Ids, front: number, begin: number, ends: readonly 
   return own.map((row) => row.slice(0, Math.max(...lengths)));
 }
 
+/** The size of batches of a whole run. */
+export interface BatchLimit {
+  rows: number;
+}
+
 /**
  * Answers jobs batch by batch; yields them as their batches are done. A batch that exceeds memory is halved, and so are
  * later ones; after another failure the jobs of a batch are answered one by one, so that a bad job fails alone.
  *
- * @param size batch size in rows, at most; a larger job is a batch of its own
+ * @param limit rows of a batch, at most; lowered when a batch exceeds memory. A larger job is a batch of its own
  * @throws the signal's reason
  */
 export async function* answerTogether<J extends Job>(
   model: VisionLanguageModel,
   jobs: readonly J[],
-  size: number,
+  limit: BatchLimit,
   watchOf: (job: J) => Stopwatch,
   { load_ms, ...hooks }: Hooks<J> & { readonly load_ms: number },
 ): AsyncGenerator<Outcome<J>> {
-  const queue = batchesOf(jobs, size);
-  let most = size;
+  const queue = batchesOf(jobs, limit.rows);
   for (let batch = queue.shift(); batch; batch = queue.shift()) {
     hooks.signal.throwIfAborted();
     const rows = batch.reduce((sum, job) => sum + rowsOf(job), 0);
-    if (batch.length > 1 && rows > most) {
+    if (batch.length > 1 && rows > limit.rows) {
       queue.unshift(...halves(batch));
       continue;
     }
@@ -188,7 +192,7 @@ export async function* answerTogether<J extends Job>(
       const [job] = batch;
       if (batch.length === 1) yield { job, error };
       else if (error instanceof DeviceError && SHORTAGES.includes(error.code)) {
-        most = Math.max(1, Math.floor(rows / 2));
+        limit.rows = Math.max(1, Math.floor(rows / 2));
         queue.unshift(...halves(batch));
       } else if (endsRun(error)) yield { job, error };
       else queue.unshift(...batch.map((job): Batch<J> => [job]));
