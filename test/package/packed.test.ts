@@ -410,7 +410,7 @@ describe("a page", () => {
     expect(sizes.filter(([name, size]) => size > (LARGE[name] ?? 15_000))).toEqual([]);
   });
 
-  test("takes less than 36 kB to talk to a worker, and no kernel", async () => {
+  test("takes less than 32 kB to talk to a worker, and no kernel", async () => {
     const stdin = { contents: `export { connect, TextIteratorStreamer } from "${NAME}/worker";`, resolveDir: project };
     const { outputFiles } = await build({
       stdin,
@@ -420,7 +420,7 @@ describe("a page", () => {
       platform: "browser",
       write: false,
     });
-    expect(outputFiles[0].contents.length).toBeLessThan(36_000);
+    expect(outputFiles[0].contents.length).toBeLessThan(32_000);
     expect(outputFiles[0].text).not.toContain("@compute");
   });
 });
