@@ -54,7 +54,31 @@ export function decodeTable(messages: Uint8Array[], options?: ExtractionOptions)
 }
 
 function zstd(input: Uint8Array, size: number): Uint8Array {
-  const output = decodeZstd(input, new Uint8Array(size));
+  const told = contentSize(input);
+  if (told !== undefined && told !== size) throw new Error("a compressed buffer has another size");
+  // Into an array that is given fzstd decodes 20 times as slowly, and none of 256 MiB: it makes a text of it, to compare it with 1.
+  // Its own begins at byte 12, where no view of i64 can; a copy does not.
+  const output = told === undefined ? decodeZstd(input, new Uint8Array(size)) : decodeZstd(input).slice();
   if (output.length !== size) throw new Error("a compressed buffer has another size");
   return output;
+}
+
+/** The bytes of the first Zstandard frame's content, if its header tells them (RFC 8878, 3.1.1.1). */
+function contentSize(frame: Uint8Array): number | undefined {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  if (view.byteLength < 18 || view.getUint32(0, true) !== 0xfd2fb528) return undefined;
+  const descriptor = view.getUint8(4);
+  const isSingleSegment = (descriptor & 0x20) !== 0;
+  const dictionary = [0, 1, 2, 4][descriptor & 3]!;
+  const at = 5 + (isSingleSegment ? 0 : 1) + dictionary;
+  switch (descriptor >> 6) {
+    case 0:
+      return isSingleSegment ? view.getUint8(at) : undefined;
+    case 1:
+      return view.getUint16(at, true) + 256;
+    case 2:
+      return view.getUint32(at, true);
+    default:
+      return Number(view.getBigUint64(at, true));
+  }
 }

@@ -111,7 +111,6 @@ describe("compressed Arrow", () => {
     for (const other of [original - 1n, original + 1n, 2n ** 40n, -2n]) {
       whole.writeBigInt64LE(other, size);
       writeFileSync(join(folder, "size.arrow"), whole);
-      if (codec === "zstd" && other === original + 1n) continue; // fzstd fills what is missing with zeros
       expect((await refusal("size.arrow")).code, String(other)).toBe("BAD_DATA_FILE");
     }
   });
