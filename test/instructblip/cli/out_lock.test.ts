@@ -1,9 +1,20 @@
 /** Locks of --out: who is refused, whose lock is taken over, and what its former owner is told. */
-import { existsSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
+import { OutFile } from "../../../src/instructblip/cli/requests/out_file.node.ts";
 import { OutLock } from "../../../src/instructblip/cli/requests/out_lock.node.ts";
+import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
 import { temporaryFolder } from "../../temporary.ts";
 
 /** Another machine's, of which nothing can be looked up. */
@@ -121,4 +132,32 @@ test.runIf(process.platform === "linux")("a folder that takes no lock is warned 
   expect(said).toEqual([
     expect.stringMatching(/^warning: .*no lock can be made beside it \((no permission|the disk is read-only)\)/),
   ]);
+});
+
+describe("while a process waits, the owner elsewhere", () => {
+  const replace = (text: string) => {
+    writeFileSync(`${out}.new`, text);
+    renameSync(`${out}.new`, out);
+  };
+  test.each([
+    { does: "replaces the file", act: () => replace("one\ntwo\n"), read: ["one", "two"], written: "one\ntwo\nthree\n" },
+    { does: "removes the file", act: () => rmSync(out), read: [], written: "three\n" },
+  ])("$does: what is read and written is the file of that name", async ({ act, read, written }) => {
+    writeFileSync(out, "one\n");
+    leave(ELSEWHERE);
+    const terminal = {
+      err: () => {
+        act();
+        rmSync(lockFile);
+      },
+    } as unknown as Terminal;
+    const lines: string[] = [];
+    const run = { terminal, signal: new AbortController().signal };
+    const times = { renewal: 10_000, stale: 5000, look: 5 };
+    const file = await OutFile.open(out, true, (line) => lines.push(line), run, times);
+    expect(lines).toEqual(read);
+    await file.write("three\n");
+    await file.close();
+    expect(readFileSync(out, "utf8")).toBe(written);
+  });
 });

@@ -10,7 +10,7 @@ import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import { systemReason } from "../../../tensor/files/system_error.ts";
 import type { Run } from "../session.node.ts";
 import { say } from "../terminal.node.ts";
-import { OutLock } from "./out_lock.node.ts";
+import { type LockOptions, OutLock } from "./out_lock.node.ts";
 import { splitLines } from "./requests.ts";
 
 /** Bytes that are read at a time in search of the end of the last whole line. */
@@ -34,13 +34,15 @@ export class OutFile {
   /**
    * Opens or creates a file, and locks it. With `resume`, its lines are passed to `onLine` first; an incomplete last line is
    * removed.
+   * @param times of the lock, for tests
    * @throws InputError OUT_EXISTS (it is not empty, and no `resume`), OUT_LOCKED, NOT_REGULAR_FILE, OUT, IO, BAD_UTF8
    */
   static async open(
     name: string,
     resume: boolean,
     onLine: (text: string) => void,
-    { terminal, signal }: Run,
+    { terminal, signal }: Pick<Run, "terminal" | "signal">,
+    times?: LockOptions["times"],
   ): Promise<OutFile> {
     let handle: FileHandle | undefined;
     let lock: OutLock | undefined;
@@ -48,10 +50,12 @@ export class OutFile {
       throw new InputError("OUT", `--out ${name}: what is written are lines of JSON; the name should end in .jsonl`);
     }
     try {
-      handle = await open(name, FLAGS, 0o666);
-      if (!(await handle.stat()).isFile())
-        throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
-      lock = await OutLock.take(name, `--out ${name}`, { signal, say: (message) => say(terminal, message) });
+      handle = await openRegular(name);
+      // While this process waits for the lock, its owner may replace the file or remove it: only what is opened then is OUT.
+      await handle.close();
+      handle = undefined;
+      lock = await OutLock.take(name, `--out ${name}`, { signal, say: (message) => say(terminal, message), times });
+      handle = await openRegular(name);
       const found = await handle.stat();
       if (found.size > 0 && !resume) {
         const hint = "--resume continues it; remove it to start again";
@@ -117,6 +121,14 @@ export class OutFile {
 }
 
 const NEWLINE = Uint8Array.of(10);
+
+/** Opens or creates a file. @throws InputError NOT_REGULAR_FILE */
+async function openRegular(name: string): Promise<FileHandle> {
+  const handle = await open(name, FLAGS, 0o666);
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
+}
 
 /** The offset behind the last newline. */
 async function endOfLines(handle: FileHandle, size: number): Promise<number> {

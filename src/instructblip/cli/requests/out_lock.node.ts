@@ -51,7 +51,7 @@ export interface LockOptions {
   /** Told why there is a wait, or no lock. */
   readonly say: (message: string) => void;
   /** For tests. Default: those above. */
-  readonly times?: { readonly renewal: number; readonly stale: number; readonly look: number };
+  readonly times?: { readonly renewal: number; readonly stale: number; readonly look: number } | undefined;
 }
 
 export class OutLock {
