@@ -11,7 +11,8 @@ import {
 } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { beforeEach, describe, expect, test } from "vitest";
+import { performance } from "node:perf_hooks";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OutFile } from "../../../src/instructblip/cli/requests/out_file.node.ts";
 import { OutLock } from "../../../src/instructblip/cli/requests/out_lock.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
@@ -28,6 +29,7 @@ beforeEach(() => {
   lockFile = `${out}.lock`;
   said = [];
 });
+afterEach(() => vi.restoreAllMocks());
 
 const take = (times = { renewal: 10_000, stale: 40, look: 5 }, signal = new AbortController().signal) =>
   OutLock.take(out, "--out out.jsonl", { signal, say: (message) => said.push(message), times });
@@ -96,6 +98,37 @@ test("a lock that is renewed elsewhere is not taken over", async () => {
   await expect(take({ renewal: 10_000, stale: 5000, look: 5 })).rejects.toThrow("process 7 on node7 is writing it");
   clearInterval(renewing);
   expect(JSON.parse(readFileSync(lockFile, "utf8"))).toEqual(ELSEWHERE);
+});
+
+test("a clock that is set forward takes no lock from its owner", async () => {
+  leave(ELSEWHERE);
+  let now = Date.now();
+  vi.spyOn(Date, "now").mockImplementation(() => {
+    now += 60_000;
+    return now;
+  });
+  let seconds = 1;
+  const renewing = setInterval(() => utimesSync(lockFile, seconds, seconds++), 5);
+  try {
+    const times = { renewal: 10_000, stale: 5000, look: 5 };
+    await expect(take(times)).rejects.toThrow("process 7 on node7 is writing it");
+  } finally {
+    clearInterval(renewing);
+  }
+});
+
+test.each([
+  { clock: "the wall clock is set back", wall: -3_600_000, steady: 60_000 },
+  { clock: "the machine was suspended", wall: 60_000, steady: 0 },
+])("an owner whose timer has not run looks before it writes, also if $clock", async ({ wall, steady }) => {
+  const lock = (await take())!;
+  leave(ELSEWHERE);
+  await lock.check();
+  const [date, time] = [Date.now(), performance.now()];
+  vi.spyOn(Date, "now").mockReturnValue(date + wall);
+  vi.spyOn(performance, "now").mockReturnValue(time + steady);
+  await expect(lock.check()).rejects.toThrow("process 7 on node7 has taken it over");
+  await lock.release();
 });
 
 test("an owner renews its lock, makes it again if somebody removed it, and is told if another has it", async () => {

@@ -13,6 +13,7 @@ import { randomUUID } from "node:crypto";
 import { type FileHandle, link, open, readFile, readlink, realpath, rename, rm, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
+import { performance } from "node:perf_hooks";
 import { InputError } from "../../../tensor/errors.ts";
 import { pause } from "../../../tensor/files/fetch_limited.ts";
 import { systemReason } from "../../../tensor/files/system_error.ts";
@@ -61,7 +62,7 @@ export class OutLock {
   readonly #text: string;
   readonly #renewal: number;
   readonly #timer: ReturnType<typeof setInterval>;
-  #renewed = Date.now();
+  #renewed = clocks();
   #renewing: Promise<void> | undefined;
   #lost: InputError | undefined;
 
@@ -111,7 +112,7 @@ export class OutLock {
   /** Before each write. @throws InputError OUT_LOCKED if another process has taken the lock over */
   async check(): Promise<void> {
     // After a suspension the timer may not have run yet.
-    if (Date.now() - this.#renewed > 2 * this.#renewal) await this.#renew();
+    if (elapsed(this.#renewed) > 2 * this.#renewal) await this.#renew();
     if (this.#lost) throw this.#lost;
   }
 
@@ -139,10 +140,16 @@ export class OutLock {
         const now = new Date();
         await utimes(this.#path, now, now);
       } else this.#lost = lockedBy(this.#name, this.#path, ownerOf(found), "has taken it over");
-      this.#renewed = Date.now();
+      this.#renewed = clocks();
     } catch {}
   }
 }
+
+/** The wall clock may be set back, and the other does not count a machine's suspension. */
+const clocks = (): readonly number[] => [Date.now(), performance.now()];
+
+/** Milliseconds by the clock that counted more. */
+const elapsed = (since: readonly number[]) => Math.max(...clocks().map((now, i) => now - since[i]!));
 
 /** Waits until it is known that the owner of a lock has ended. @throws InputError OUT_LOCKED if it has not */
 async function expectEnded(
@@ -163,7 +170,8 @@ async function expectEnded(
   if (isHere) return;
   const who = owner ? describe(owner) : "a process";
   options.say(`note: ${name}: ${who} was writing it; waiting up to ${stale / 1000} s to see whether it still is`);
-  for (const begun = Date.now(); Date.now() - begun < stale; ) {
+  // By no clock: one may be set, and on a machine that was suspended it tells of time in which the owner was not looked at.
+  for (let looked = 0; looked < stale; looked += look) {
     await pause(look, options.signal);
     const now = await read(path);
     if (!now) return;
