@@ -1,6 +1,8 @@
 /** Locks of --out: who is refused, whose lock is taken over, and what its former owner is told. */
+import { execFileSync } from "node:child_process";
 import {
   existsSync,
+  mkdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -157,6 +159,16 @@ test("a file that is no lock is left alone, and a wait can be interrupted", asyn
   const waiting = { renewal: 10_000, stale: 10_000, look: 10_000 };
   await expect(take(waiting, AbortSignal.timeout(5))).rejects.toThrow(/timeout/);
   expect(existsSync(lockFile)).toBe(true);
+});
+
+test.each([
+  { what: "a folder", make: () => mkdirSync(lockFile) },
+  { what: "a link without a target", make: () => symlinkSync("nowhere", lockFile) },
+  { what: "a pipe", make: () => execFileSync("mkfifo", [lockFile]) },
+])("$what of the lock's name is no lock, and nobody waits for it", async ({ make }) => {
+  make();
+  await expect(take()).rejects.toMatchObject({ code: "OUT_LOCKED", message: expect.stringContaining("is not a lock") });
+  expect(said).toEqual([]);
 });
 
 test.runIf(process.platform === "linux")("a folder that takes no lock is warned about", async () => {

@@ -10,6 +10,7 @@
  * Two processes that take over the same lock at the same moment are told apart unless one is suspended between two calls.
  */
 import { randomUUID } from "node:crypto";
+import { constants } from "node:fs";
 import { type FileHandle, link, open, readFile, readlink, realpath, rename, rm, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
@@ -42,6 +43,8 @@ interface Owner {
 
 /** A lock as it was found. */
 interface Found {
+  /** Not so a folder, a link or a pipe of the lock's name. */
+  readonly isFile: boolean;
   readonly text: string;
   /** Changes when it is renewed or replaced. */
   readonly version: string;
@@ -161,7 +164,7 @@ async function expectEnded(
 ): Promise<void> {
   const { look = LOOK_MS, stale = STALE_MS } = options.times ?? {};
   const owner = ownerOf(found);
-  if (!owner && found.text.trim() !== "") {
+  if (!found.isFile || (!owner && found.text.trim() !== "")) {
     throw new InputError("OUT_LOCKED", `${name}: ${bounded(path, 300)} is there, and is not a lock of this program`);
   }
   // Without a word in it a lock is of a process that was making or has just made it.
@@ -208,15 +211,24 @@ async function create(path: string, text: string): Promise<void> {
   }
 }
 
+// So as not to wait for the writer of a pipe, nor to take a link without a target for no file; Windows has no such flags.
+const READ = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0);
+/** Errors of opening what is no file: a link, a socket, on Windows a folder. */
+const NO_FILES = ["ELOOP", "ENXIO", "EISDIR"];
+
 /** By opening it, as NFS tells then what other machines have done. */
 async function read(path: string): Promise<Found | undefined> {
   let handle: FileHandle | undefined;
   try {
-    handle = await open(path, "r");
-    const { mtimeNs, ino } = await handle.stat({ bigint: true });
-    return { text: await handle.readFile("utf8"), version: `${ino}-${mtimeNs}` };
+    handle = await open(path, READ);
+    const stat = await handle.stat({ bigint: true });
+    const isFile = stat.isFile();
+    const text = isFile ? await handle.readFile("utf8") : "";
+    return { isFile, text, version: `${stat.ino}-${stat.mtimeNs}` };
   } catch (cause) {
-    if (["ENOENT", "ESTALE"].includes((cause as NodeJS.ErrnoException).code ?? "")) return undefined;
+    const { code = "" } = cause as NodeJS.ErrnoException;
+    if (["ENOENT", "ESTALE"].includes(code)) return undefined;
+    if (NO_FILES.includes(code)) return { isFile: false, text: "", version: code };
     throw cause;
   } finally {
     await handle?.close();
