@@ -171,7 +171,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
     model?.dispose();
     await out?.close();
   }
-  await report({ settings, rows }, evaluation.json, run);
+  await report({ settings, rows }, evaluation.json, out && ": --resume asks them again", run);
   return exit;
 }
 
@@ -188,11 +188,18 @@ export async function runMerge(
     parts.set(file, await readPredictionFile(file));
   }
   const whole = joinParts(parts);
-  await report(whole, json, run);
+  await report(whole, json, ": evaluate --resume of their files asks them again", run);
+  // Not EXIT.retry: to merge the same files again helps nobody.
   return whole.rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
 }
 
-async function report({ settings, rows }: PredictionFile, json: boolean | undefined, { terminal }: Run): Promise<void> {
+/** @param how questions whose error may be gone later are asked again; undefined if they cannot be */
+async function report(
+  { settings, rows }: PredictionFile,
+  json: boolean | undefined,
+  how: string | undefined,
+  { terminal }: Run,
+): Promise<void> {
   const summary = summarize(settings.task.metric, rows);
   await terminal.out(json ? reportJson(summary, settings) : reportText(summary, settings));
   if (summary.failed === 0) return;
@@ -203,7 +210,7 @@ async function report({ settings, rows }: PredictionFile, json: boolean | undefi
   const example = `the first: ${JSON.stringify(first?.id)}: ${first?.error?.message}`;
   say(terminal, `${summary.failed} of ${rows.length} questions failed and are not in the score; ${example}`);
   const again = rows.filter(({ error }) => isWorthARetry(error?.code)).length;
-  if (again > 0) say(terminal, `${again} of them may be answered later: evaluate --resume asks them again`);
+  if (again > 0) say(terminal, `${again} of them may be answered later${how ?? ""}`);
 }
 
 /** Groups questions by image, in the order of their first questions. */

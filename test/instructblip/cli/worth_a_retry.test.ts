@@ -109,12 +109,29 @@ test.runIf(ALL)("evaluate: the resumed run has the scores of one whole run", asy
   const resumed = [...evaluate, "--out", join(folder, "out.jsonl"), "--resume"];
   const down = await cli(resumed);
   expect(down.code).toBe(EXIT.retry);
-  expect(down.stderr).toMatch(/1 of 2 questions failed .*\n1 of them may be answered later: evaluate --resume asks/s);
+  expect(down.stderr).toMatch(/1 of 2 questions failed .*\n1 of them may be answered later: --resume asks/s);
   isDown = false;
   const { code, stdout } = await cli(resumed);
   expect(code).toBe(EXIT.ok);
   expect(linesOf<{ index: number }>(join(folder, "out.jsonl")).map(({ index }) => index)).toEqual([undefined, 0, 1]);
   expect(JSON.parse(stdout)).toMatchObject({ count: 2, failed: 0 });
+});
+
+test("evaluate, merge: --resume is named where there is a file to resume", async () => {
+  const data = write("data.jsonl", [{ id: 1, image: url, question: "What?", answers: ["a"] }]);
+  const task = write("task.json", [{ prompt: "{question}", generation: { max_new_tokens: 1 }, metric: "exact_match" }]);
+  const evaluate = ["evaluate", "--model", PLAIN, "--task", task, "--data", data];
+  const without = await cli(evaluate);
+  expect(without).toMatchObject({
+    code: EXIT.retry,
+    stderr: expect.stringMatching(/1 of them may be answered later\n$/),
+  });
+
+  const out = join(folder, "out.jsonl");
+  expect((await cli([...evaluate, "--out", out])).stderr).toMatch(/answered later: --resume asks them again\n$/);
+  const { code, stderr } = await cli(["merge", out]);
+  expect(code).toBe(EXIT.someFailed);
+  expect(stderr).toMatch(/answered later: evaluate --resume of their files asks them again\n$/);
 });
 
 test("features: the resumed run writes the same file as one whole run", async () => {
