@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Failure, Result } from "../../../src/instructblip/cli/requests/result.ts";
+import { Blip2ForImageTextRetrieval } from "../../../src/instructblip/pretrained/blip_2_retrieval.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { ALL } from "../../rounds.ts";
@@ -136,15 +137,22 @@ test("evaluate, merge: --resume is named where there is a file to resume", async
 
 test("features: the resumed run writes the same file as one whole run", async () => {
   const data = write("items.jsonl", [{ image: url }, { text: "a photo of" }]);
-  const features = (out: string) =>
-    cli(["features", "--model", goldenFolder("itm"), "--data", data, "--out", join(folder, out), "--resume"]);
+  const options = ["features", "--model", goldenFolder("itm"), "--data", data, "--out"];
+  const features = (out: string) => cli([...options, join(folder, out), "--resume"]);
   const down = await features("a.safetensors");
   expect(down.code).toBe(EXIT.retry);
   expect(down.stderr).toMatch(/1 of 2 items failed .*\n1 of them may succeed later: .*a\.safetensors\.part is kept/s);
   const without = readFileSync(join(folder, "a.safetensors"));
+  const refused = await cli([...options, join(folder, "a.safetensors")]);
+  expect(refused).toMatchObject({ code: EXIT.refused, stderr: expect.stringMatching(/exists\n.*--resume asks again/) });
   isDown = false;
   expect((await features("a.safetensors")).code).toBe(EXIT.ok);
   expect(existsSync(join(folder, "a.safetensors.part"))).toBe(false);
+  writeFileSync(join(folder, "a.safetensors.part"), ""); // of a run that was stopped before it began
+  const load = vi.spyOn(Blip2ForImageTextRetrieval, "from_pretrained");
+  expect((await features("a.safetensors")).code).toBe(EXIT.ok);
+  expect(load).not.toHaveBeenCalled();
+  load.mockRestore();
   expect((await features("b.safetensors")).code).toBe(EXIT.ok);
   const whole = readFileSync(join(folder, "b.safetensors"));
   expect(readFileSync(join(folder, "a.safetensors")).equals(whole)).toBe(true);

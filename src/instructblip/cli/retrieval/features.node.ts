@@ -124,10 +124,15 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
   const { terminal, signal } = run;
   const { out: name, resume = false, shard = { i: 0, n: 1 }, dtype, computeDtype, batchSize = BATCH_SIZE } = asked;
   const part = `${name}.part`;
-  const isThere = async (file: string) => (await stat(file).catch(() => undefined)) !== undefined;
-  const isWritten = await isThere(name);
+  const sizeOfFile = async (file: string) => (await stat(file).catch(() => undefined))?.size;
+  // One without a line is of a run that was stopped before it began.
+  const hasPart = async () => Boolean(await sizeOfFile(part));
+  const isWritten = (await sizeOfFile(name)) !== undefined;
   if (isWritten && !resume) {
-    throw new InputError("OUT_EXISTS", `--out ${name}: the file exists`, { hint: "remove it to start again" });
+    const hint = (await hasPart())
+      ? `--resume asks again what failed, and writes it anew; remove it and ${part} to start again`
+      : "remove it to start again";
+    throw new InputError("OUT_EXISTS", `--out ${name}: the file exists`, { hint });
   }
   const folder = await openModelFolder(asked.model, run);
   const needed = await neededBy(folder);
@@ -150,7 +155,7 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     items: items.length,
     shard,
   };
-  if (isWritten && !(await isThere(part))) {
+  if (isWritten && !(await hasPart())) {
     const written = await readWritten(name);
     expectSameRun(name, written.settings, settings, FORMAT.difference);
     const { failed } = written;
