@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import {
   existsSync,
+  linkSync,
   mkdirSync,
   readFileSync,
   renameSync,
@@ -205,4 +206,16 @@ describe("while a process waits, the owner elsewhere", () => {
     await file.close();
     expect(readFileSync(out, "utf8")).toBe(written);
   });
+});
+
+test("a file of several names is warned about, as each has a lock of its own", async () => {
+  writeFileSync(out, "one\n");
+  const terminal = { err: (text: string) => said.push(text) } as unknown as Terminal;
+  const run = { terminal, signal: new AbortController().signal };
+  const open = () => OutFile.open(out, true, () => {}, run);
+  await (await open()).close();
+  expect(said).toEqual([]);
+  linkSync(out, `${out}.link`);
+  await (await open()).close();
+  expect(said).toEqual([expect.stringMatching(/^warning: .*other names \(hard links\)/)]);
 });

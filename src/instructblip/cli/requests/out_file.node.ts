@@ -57,6 +57,10 @@ export class OutFile {
       lock = await OutLock.take(name, `--out ${name}`, { signal, say: (message) => say(terminal, message), times });
       handle = await openRegular(name);
       const found = await handle.stat();
+      if (found.nlink > 1) {
+        const others = "the file has other names (hard links), which have locks of their own";
+        say(terminal, `warning: --out ${name}: ${others}: let no other process write it by them`);
+      }
       if (found.size > 0 && !resume) {
         const hint = "--resume continues it; remove it to start again";
         throw new InputError("OUT_EXISTS", `--out ${name}: the file is not empty`, { hint });
