@@ -1,5 +1,5 @@
 /** Images of a server that does not answer now: exit code 75, and --resume asks again, in every kind of run. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -157,6 +157,26 @@ test("features: the resumed run writes the same file as one whole run", async ()
   const whole = readFileSync(join(folder, "b.safetensors"));
   expect(readFileSync(join(folder, "a.safetensors")).equals(whole)).toBe(true);
   expect(without.length).toBeLessThan(whole.length);
+});
+
+test.runIf(ALL)("features: a file that was written during the wait for its lock is not computed again", async () => {
+  isDown = false;
+  const data = write("items.jsonl", [{ image: url }]);
+  const out = join(folder, "a.safetensors");
+  const features = ["features", "--model", goldenFolder("itm"), "--data", data, "--out", out, "--resume"];
+  expect((await cli(features)).code).toBe(EXIT.ok);
+  const elsewhere = join(folder, "b.safetensors");
+  renameSync(out, elsewhere);
+  write("a.safetensors.part.lock", [{ pid: 7, host: "node7", system: "another", started: "1", token: "a" }]);
+  const waiting = cli(features);
+  while (!existsSync(`${out}.part`)) await new Promise((resolve) => setTimeout(resolve, 5));
+  renameSync(elsewhere, out);
+  rmSync(`${out}.part`);
+  rmSync(`${out}.part.lock`);
+  const message = "a.safetensors: another process has written it in the meantime";
+  expect(await waiting).toMatchObject({ code: EXIT.retry, stderr: expect.stringContaining(message) });
+  expect((await cli(features)).code).toBe(EXIT.ok);
+  expect(existsSync(`${out}.part`)).toBe(false);
 });
 
 test("a second process does not write to the same --out", async () => {

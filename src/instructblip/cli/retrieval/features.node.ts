@@ -166,6 +166,13 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     return failed > 0 ? EXIT.someFailed : EXIT.ok;
   }
   const { out, rows } = await openShard({ out: part, resume }, partReader(part), settings, FORMAT, run);
+  // Another process may have ended during the wait for the lock: it has written OUT, and removed OUT.part.
+  const isNew = (await sizeOfFile(part)) === Buffer.byteLength(FORMAT.headerLine(settings));
+  if (isNew && !isWritten && (await sizeOfFile(name)) !== undefined) {
+    await out!.remove();
+    const hint = "--resume sees whether it is complete";
+    throw new InputError("OUT_LOCKED", `--out ${name}: another process has written it in the meantime`, { hint });
+  }
   let exit: number = rows.some(({ error }) => error) ? EXIT.someFailed : EXIT.ok;
   const known = new Set(rows.map(({ index }) => index));
   const left = [...items.entries()].filter(([index]) => !known.has(index) && index % shard.n === shard.i);
