@@ -1,9 +1,9 @@
 /** `attention`: weights sum to 1, drawings show them in place, and file names give their content. */
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import sharp from "sharp";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { AutoProcessor, InstructBlipVideoForConditionalGeneration } from "../../../src/index.node.ts";
 import {
   drawSheet,
@@ -19,6 +19,7 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { openOutputs } from "../../parity/outputs.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { TOLERANCES } from "../../tolerances.ts";
+import { HubServer } from "../pretrained/hub_server.ts";
 import { cli, json } from "./cli.ts";
 
 const MODEL = goldenFolder("cross_frequency_3_sharded"); // layers 0 and 3
@@ -73,6 +74,32 @@ describe("--json", () => {
     const [one] = await json<Printed>([...ONE, "--json", "--layer", "3", "--query", "1", "--head", "1"]);
     expect(one.layers).toEqual([all.layers[1]]);
   });
+});
+
+test("weights that do not fit are refused before they are downloaded; the language model's do not count", async () => {
+  const found = readdirSync(MODEL, { withFileTypes: true, recursive: true });
+  const names = found
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(MODEL, join(entry.parentPath, entry.name)));
+  const files = Object.fromEntries(names.map((name) => [name, readFileSync(join(MODEL, name))]));
+  const large = names.filter((name) => name.endsWith(".safetensors"));
+  const server = await HubServer.start({ repository: "owner/name", commit: "a".repeat(40), files, large });
+  onTestFinished(async () => {
+    vi.unstubAllEnvs();
+    await server.stop();
+  });
+  vi.stubEnv("HF_ENDPOINT", server.endpoint);
+  vi.stubEnv("HF_HOME", temporaryFolder());
+  vi.stubEnv("INSTRUCTBLIP_MEMORY_BUDGET", "20000");
+  const ask = ONE.map((word) => (word === MODEL ? "owner/name" : word));
+  const { code, stderr } = await cli([...ask, "--json"]);
+  expect({ code, stderr }).toEqual({
+    code: EXIT.refused,
+    stderr: expect.stringContaining("its weights take 92.7 KiB, "),
+  });
+  const asked = server.seen.filter(({ host, path }) => host === "cdn" || path.endsWith(".safetensors"));
+  expect(asked.length).toBeGreaterThan(0);
+  expect(asked.filter(({ method, range }) => method === "GET" && range === undefined)).toEqual([]);
 });
 
 describe("a sibling", () => {

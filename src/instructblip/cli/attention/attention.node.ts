@@ -6,8 +6,10 @@ import { basename } from "node:path";
 import { Linear } from "../../../modules/linear.ts";
 import { observeStates } from "../../../modules/observer.ts";
 import { type StorageDType, Weights } from "../../../modules/weights.ts";
+import type { Device } from "../../../tensor/device/device.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { InputError } from "../../../tensor/errors.ts";
+import type { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import { sizes } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
@@ -17,6 +19,7 @@ import { Blip2QFormer, InstructBlipQFormerModel } from "../../model/qformer.ts";
 import type { ImageFeatures } from "../../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../../model/vision_model.ts";
 import { AutoProcessor } from "../../pretrained/auto_processor.ts";
+import { expectFits } from "../../pretrained/checkpoint/fit.ts";
 import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import { expectWords, framesOf, type HostTensor } from "../../pretrained/inputs.ts";
 import { type InstructBlipInputs, uploadInstruction } from "../../pretrained/instructblip.ts";
@@ -105,9 +108,12 @@ async function crossAttentions(
   run: Run,
 ): Promise<HostTensor[]> {
   const { vision_config, qformer_config, text_config, num_query_tokens: Q } = config;
-  const checkpoint = await weightsOf(folder);
   const device = await openDevice();
+  let checkpoint: Checkpoint | undefined;
   try {
+    await checkDownloadedParts(folder, device, dtype);
+    checkpoint = await weightsOf(folder);
+    expectFits(checkpoint, device, dtype, isLooking);
     const weights = Weights.open(checkpoint, device, dtype);
     const { hidden_size: D } = qformer_config;
     const parts = {
@@ -138,10 +144,25 @@ async function crossAttentions(
       return read;
     });
   } finally {
-    await checkpoint.close();
+    await checkpoint?.close();
     device.destroy();
   }
 }
+
+/** Refuses parts that do not fit before files are downloaded, if they would be. @throws as expectFits */
+async function checkDownloadedParts(folder: ModelFolder, device: Device, dtype: StorageDType): Promise<void> {
+  const preview = folder.preview();
+  if (!preview) return;
+  const headers = await weightsOf(preview);
+  try {
+    if (preview.isRemote) expectFits(headers, device, dtype, isLooking);
+  } finally {
+    await headers.close();
+  }
+}
+
+/** Whether a tensor is of the image encoder or the Q-Former, which are all that is loaded. */
+const isLooking = (name: string) => !name.startsWith("language_model.");
 
 /** The layers with cross-attention. */
 function crossLayers({

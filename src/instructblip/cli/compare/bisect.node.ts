@@ -31,7 +31,7 @@ export type Matrices = ReadonlyMap<string, FloatDType>;
 
 export async function matricesOf(setting: Setting, question: Question, run: Run): Promise<Matrices> {
   const folder = await openModelFolder(setting.model ?? question.model, run);
-  const checkpoint = await weightsOf(folder);
+  const checkpoint = await weightsOf(folder.preview() ?? folder); // only headers are read
   await checkpoint.close();
   const matrices = [...checkpoint.tensors.values()].filter(
     ({ name, shape }) => name.endsWith(".weight") && shape.length > 1,

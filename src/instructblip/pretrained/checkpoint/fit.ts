@@ -25,20 +25,25 @@ export function weightBytes({ tensors }: Pick<Checkpoint, "tensors">, dtype: Sto
 }
 
 /**
- * Refuses weights that are larger than what is left of the device's memory budget. @throws DeviceError BUDGET; InputError as
- * checkStorage
+ * Refuses weights that are larger than what is left of the device's memory budget.
+ *
+ * @param isRead whether a tensor of the checkpoint is loaded; default: all are
+ * @throws DeviceError BUDGET; InputError as checkStorage
  */
 export function expectFits(
   checkpoint: Pick<Checkpoint, "name" | "tensors">,
   device: Device,
   dtype: StorageDType,
+  isRead: (name: string) => boolean = () => true,
 ): void {
-  checkStorage(dtype, checkpoint.tensors.keys());
+  const { name, tensors } = checkpoint;
+  checkStorage(dtype, tensors.keys());
   const { left } = device.memory;
-  const bytes = weightBytes(checkpoint, dtype);
+  const read = { tensors: new Map([...tensors].filter(([key]) => isRead(key))) };
+  const bytes = weightBytes(read, dtype);
   if (bytes <= left) return;
-  const message = `${checkpoint.name}: its weights take ${formatBytes(bytes)}, and the device has ${formatBytes(left)} left`;
-  throw new DeviceError("BUDGET", message, { hint: proposal(checkpoint, left) });
+  const message = `${name}: its weights take ${formatBytes(bytes)}, and the device has ${formatBytes(left)} left`;
+  throw new DeviceError("BUDGET", message, { hint: proposal(read, left) });
 }
 
 /** An out-of-memory error of weights, with what they take. Other errors are returned unchanged. */
