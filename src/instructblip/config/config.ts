@@ -264,12 +264,15 @@ export function compositeOf<M extends Family, F extends Fields, Q extends Instru
   } as unknown as CompositeClass<M, F, Q>;
 }
 
+const WHICH_CLASS =
+  "AutoModel takes the class of the checkpoint's model_type, AutoModelForImageTextToText that which generates text";
+
 /** Checks the object of a config.json. @throws ConfigError UNSUPPORTED_MODEL unless its model_type is one of `types` */
 export function expectModelType(given: JsonRecord, name: string, types: readonly string[]): JsonRecord {
   const type = given.model_type;
   if (types.includes(type as string)) return given;
   const known = types.map(shown).join(" or ");
   throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type must be ${known}, got ${shown(type)}`, {
-    hint: types.length === 1 ? "AutoModelForImageTextToText takes the class of the checkpoint's model_type" : undefined,
+    hint: types.length === 1 ? WHICH_CLASS : undefined,
   });
 }
