@@ -23,7 +23,7 @@ import { type Ids, maskTensor, upload } from "../model/language_model.ts";
 import type { Blip2TextEmbeddings, QFormerOutput } from "../model/qformer.ts";
 import { type ImageTensors, visionOutputs } from "../model/vision_language.ts";
 import type { InstructBlipVisionModel, VisionOutput } from "../model/vision_model.ts";
-import { type ForwardOptions, readCall, STATE_OPTIONS } from "./forward_options.ts";
+import { type ForwardOptions, STATE_OPTIONS } from "./forward_options.ts";
 import { sharedImages } from "./image_cache.ts";
 import {
   blankImages,
@@ -165,7 +165,7 @@ export class Blip2ForImageTextRetrieval extends PretrainedModel<Blip2Config> {
   async forward(...given: unknown[]): Promise<Blip2ImageTextMatchingModelOutput> {
     const names = [...IMAGE_INPUTS, ...TEXT_INPUTS];
     const known = [...OBSERVING, "use_image_text_matching_head"];
-    const { inputs, options } = readCall<Blip2RetrievalInputs>("forward", given, names, known);
+    const { inputs, options } = this.readCall<Blip2RetrievalInputs>("forward", given, names, known);
     const { use_image_text_matching_head, ...states } = options;
     const images = uploadImages(this, inputs);
     const texts = readTexts(this.model.embeddings, this.#withoutPlaceholders(inputs));
@@ -186,7 +186,7 @@ export class Blip2ForImageTextRetrieval extends PretrainedModel<Blip2Config> {
     ...more: never[]
   ): Promise<EmbeddedImages>;
   async get_image_features(...given: unknown[]): Promise<EmbeddedImages> {
-    const { inputs, options } = readCall<VisionInputs>("get_image_features", given, IMAGE_INPUTS, OBSERVING);
+    const { inputs, options } = this.readCall<VisionInputs>("get_image_features", given, IMAGE_INPUTS, OBSERVING);
     const images = uploadImages(this, inputs);
     return observed(this, options, () => embedImages(this.model, images()));
   }
@@ -198,7 +198,7 @@ export class Blip2ForImageTextRetrieval extends PretrainedModel<Blip2Config> {
     ...more: never[]
   ): Promise<EmbeddedTexts>;
   async get_text_features(...given: unknown[]): Promise<EmbeddedTexts> {
-    const { inputs, options } = readCall<Blip2TextInputs>("get_text_features", given, TEXT_INPUTS, OBSERVING);
+    const { inputs, options } = this.readCall<Blip2TextInputs>("get_text_features", given, TEXT_INPUTS, OBSERVING);
     const texts = readTexts(this.model.embeddings, inputs);
     return observed(this, options, () => this.#texts(texts));
   }
@@ -283,7 +283,7 @@ export class Blip2VisionModelWithProjection extends PretrainedModel<Blip2Config>
     ...more: never[]
   ): Promise<Blip2VisionModelOutput>;
   async forward(...given: unknown[]): Promise<Blip2VisionModelOutput> {
-    const { inputs, options } = readCall<VisionInputs>("forward", given, IMAGE_INPUTS, OBSERVING);
+    const { inputs, options } = this.readCall<VisionInputs>("forward", given, IMAGE_INPUTS, OBSERVING);
     const images = uploadImages(this, inputs);
     return observed(this, options, () => {
       const { image_embeds, vision_outputs } = embedImages(this.model, images());
@@ -323,7 +323,12 @@ export class Blip2TextModelWithProjection extends PretrainedModel<Blip2Config> {
   ): Promise<Blip2TextModelOutput>;
   async forward(...given: unknown[]): Promise<Blip2TextModelOutput> {
     const names = [...TEXT_INPUTS, "position_ids"];
-    const { inputs, options } = readCall<Blip2TextInputs & { position_ids?: Ids }>("forward", given, names, OBSERVING);
+    const { inputs, options } = this.readCall<Blip2TextInputs & { position_ids?: Ids }>(
+      "forward",
+      given,
+      names,
+      OBSERVING,
+    );
     const texts = readTexts(this.model.embeddings, inputs);
     const { position_ids } = inputs;
     if (position_ids) {

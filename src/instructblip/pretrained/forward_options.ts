@@ -1,6 +1,6 @@
 /** The options of a model's methods: forward's own, by Hugging Face's names, and the kinds of values that options have. */
 import type { StateOptions } from "../../modules/observer.ts";
-import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
+import { optionsOf, refuseUnknown, type Word } from "../../tensor/arguments.ts";
 import type { Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
@@ -43,8 +43,11 @@ export const FORWARD_OPTIONS = [
   "observer",
   ...STATE_OPTIONS,
 ] satisfies (keyof ForwardInputs | keyof ForwardOptions)[];
-/** Options of Hugging Face's forward() that have no effect here. */
-export const HARMLESS = ["return_dict", "use_cache"];
+/** Options of Hugging Face's methods, which here have one value. */
+const FIXED: Readonly<Record<string, Word>> = {
+  return_dict: (value) => (value === true ? undefined : "leave it out: outputs are objects"),
+  use_cache: (value) => (value === false ? undefined : "leave it out: no keys and values are returned"),
+};
 
 /** Objects of the caller that are called or listened to during a call, by the methods they must have. */
 const METHODS: Readonly<Record<string, readonly string[]>> = {
@@ -78,7 +81,7 @@ export function expectKinds(options: Readonly<Record<string, unknown>>): void {
  * The arguments of a call, copied: the `inputs`, of which `null` counts as not given, and `known` options.
  *
  * @param known default: any
- * @throws InputError ARGUMENTS, UNKNOWN_OPTION, PARAM_RANGE
+ * @throws InputError ARGUMENTS, UNKNOWN_OPTION, UNSUPPORTED_OPTION, PARAM_RANGE
  */
 export function readCall<I>(
   name: string,
@@ -86,11 +89,14 @@ export function readCall<I>(
   names: readonly string[],
   known?: readonly string[],
 ): { inputs: I; options: Record<string, unknown> } {
-  const all = Object.entries(optionsOf(name, given)).filter(([key]) => !HARMLESS.includes(key) || !known);
+  const all = Object.entries(optionsOf(name, given));
   const isInput = ([key]: [string, unknown]) => names.includes(key);
   const inputs = Object.fromEntries(all.filter((entry) => isInput(entry) && entry[1] !== null));
   const options = Object.fromEntries(all.filter((entry) => !isInput(entry)));
-  if (known) refuseUnknown(name, options, known);
+  if (known) {
+    refuseUnknown(name, options, [...names, ...known], FIXED);
+    for (const key of Object.keys(FIXED)) delete options[key];
+  }
   expectKinds(inputs);
   expectKinds(options);
   return { inputs: inputs as I, options };
@@ -106,13 +112,30 @@ export function checkForward(
     const given = shown(logits_to_keep);
     throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${given}`);
   }
-  const given = decoder_input_ids ? expectRectangle("decoder_input_ids", decoder_input_ids) : undefined;
+  const given = checkDecoderIds(model, decoder_input_ids);
   if (!labels) return;
   const T = expectLabels(labels, B, model.vocabulary);
   if (logits_to_keep > 0) throw new InputError("LABELS", "labels need all logits: leave logits_to_keep out");
   if (model.is_encoder_decoder && T !== (given ?? T)) {
     throw new InputError("LABELS", `labels have ${T} tokens, decoder_input_ids ${given}`);
   }
+}
+
+/**
+ * The length of decoder_input_ids, if they are given.
+ *
+ * @throws InputError BAD_INPUT, RAGGED; UNSUPPORTED_OPTION for a decoder-only model
+ */
+export function checkDecoderIds(
+  { is_encoder_decoder }: Pick<LanguageModel, "is_encoder_decoder">,
+  ids: Ids | null | undefined,
+): number | undefined {
+  if (ids === undefined || ids === null) return undefined;
+  if (!is_encoder_decoder) {
+    const message = "decoder_input_ids: this language model has no decoder beside its encoder";
+    throw new InputError("UNSUPPORTED_OPTION", message, { hint: "leave it out: the model reads input_ids" });
+  }
+  return expectRectangle("decoder_input_ids", ids);
 }
 
 /** The decoder's input ids for labels; undefined for a decoder-only model. */

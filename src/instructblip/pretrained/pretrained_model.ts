@@ -3,12 +3,12 @@ import { readStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { Weights } from "../../modules/weights.ts";
 import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import type { Device } from "../../tensor/device/device.ts";
-import { InputError } from "../../tensor/errors.ts";
+import { DeviceError, InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Blip2QFormerConfig } from "../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
-import { expectKinds } from "./forward_options.ts";
+import { expectKinds, readCall } from "./forward_options.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
 import { type FromPretrainedOptions, type Loadable, type Loaded, load, type ModelClass } from "./load.ts";
 import {
@@ -31,6 +31,7 @@ export abstract class PretrainedModel<C extends ModelConfig = VisionLanguageConf
   readonly warnings: string[] = [];
   readonly #weights: Weights;
   #ownsDevice = false;
+  #isDisposed = false;
   protected told = new Warnings();
 
   constructor(weights: Weights, config: C) {
@@ -86,6 +87,7 @@ export abstract class PretrainedModel<C extends ModelConfig = VisionLanguageConf
    *   DeviceError; the signal's reason
    */
   async save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions, ...more: never[]): Promise<void> {
+    this.#expectWeights("save_pretrained");
     const given = optionsOf("save_pretrained", [options, ...more], 1, 1);
     refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
     expectKinds(given);
@@ -99,6 +101,7 @@ export abstract class PretrainedModel<C extends ModelConfig = VisionLanguageConf
    * read back from the device. Tied parameters are there once.
    */
   state_dict(): Map<string, StateDictEntry> {
+    this.#expectWeights("state_dict");
     return stateDict({ config: this.config, weights: this.#weights, architecture: this.architecture });
   }
 
@@ -127,8 +130,20 @@ export abstract class PretrainedModel<C extends ModelConfig = VisionLanguageConf
   /** Compiles the kernels of a first answer. */
   abstract compile(): Promise<void>;
 
+  /** The arguments of a call. @throws DeviceError DISPOSED; InputError as {@link readCall} */
+  protected readCall<I>(name: string, given: readonly unknown[], names: readonly string[], known?: readonly string[]) {
+    this.#expectWeights(name);
+    return readCall<I>(name, given, names, known);
+  }
+
+  /** @throws DeviceError DISPOSED */
+  #expectWeights(name: string): void {
+    if (this.#isDisposed) throw new DeviceError("DISPOSED", `${name}: the model has been disposed`);
+  }
+
   /** Frees the weights, and the device if the model opened it. */
   dispose(): void {
+    this.#isDisposed = true;
     if (this.#ownsDevice) this.device.destroy();
     else this.#weights.dispose();
   }

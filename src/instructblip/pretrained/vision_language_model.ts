@@ -22,7 +22,7 @@ import type { ImageTensors, VisionLanguage } from "../model/vision_language.ts";
 import { GenerationConfig, withConfigs } from "../transformers/generation_config.ts";
 import { LogitsModel } from "./base/logits_model.ts";
 import type { InputRules } from "./base/prompted_model.ts";
-import { checkForward, type ForwardInputs, type ForwardOptions, readCall } from "./forward_options.ts";
+import { checkForward, type ForwardInputs, type ForwardOptions } from "./forward_options.ts";
 import { ImageCache, type ImageLookup } from "./image_cache.ts";
 import { expectPixels, framesOf, type HostTensor, type ModelInputs, type VisionInputs } from "./inputs.ts";
 import { IMAGE_CACHE, type Loaded } from "./load.ts";
@@ -156,7 +156,7 @@ export abstract class VisionLanguageModel<
   }
 
   async #generate(given: unknown[]): Promise<number[][] | GenerateOutput> {
-    const { inputs, options: all } = readCall<I>("generate", given, this.rules.names);
+    const { inputs, options: all } = this.readCall<I>("generate", given, this.rules.names);
     const first = GenerationConfig.from_model_config(this.config);
     const options = withConfigs(all, { now: this.generation_config, first });
     const { streamer, on_token, signal } = options as GenerateOptions;
@@ -234,7 +234,7 @@ export abstract class VisionLanguageModel<
   async rank_answers(inputs: I & RankOptions): Promise<RankedAnswers[]>;
   async rank_answers(inputs: I, options: RankOptions, ...more: never[]): Promise<RankedAnswers[]>;
   async rank_answers(...given: unknown[]): Promise<RankedAnswers[]> {
-    const { inputs, options } = readCall<I>("rank_answers", given, this.rules.names, RANK_OPTIONS);
+    const { inputs, options } = this.readCall<I>("rank_answers", given, this.rules.names, RANK_OPTIONS);
     return rank(this.#question(inputs, this.#images.lookup()), options as unknown as RankOptions);
   }
 

@@ -77,6 +77,17 @@ describe.each(HEADLESS.slice(0, ALL ? undefined : 2))("%s without its head", asy
     await expect(model.forward({ ...inputs, labels: [[1]] } as never)).rejects.toMatchObject({
       code: "UNKNOWN_OPTION",
     });
+    await expect(model.forward({ ...inputs, pixel_value: 1 } as never)).rejects.toMatchObject({
+      hint: "did you mean pixel_values?",
+    });
+    // What would change nothing is refused; what Hugging Face's word for it is here anyway is taken.
+    const unheeded = [{ return_dict: false }, { use_cache: true }, ...(isT5 ? [] : [{ decoder_input_ids: [[1]] }])];
+    for (const option of unheeded) {
+      const refused = { code: "UNSUPPORTED_OPTION", hint: expect.stringContaining("leave it out") };
+      await expect(model.forward({ ...inputs, ...start, ...option } as never)).rejects.toMatchObject(refused);
+    }
+    const taken = { labels: [[1]], return_dict: true, use_cache: false };
+    await expect(model.forward({ ...inputs, ...taken } as never)).rejects.toThrow('no option "labels"');
 
     // Saved it has transformers' names, which are read again.
     const to = temporaryFolder();
@@ -184,17 +195,40 @@ describe("Blip2QFormerModel", () => {
     expect(again).toBeInstanceOf(Blip2QFormerModel);
     const host = { data: await embeds.read(), shape: embeds.shape };
     expect(await (await again.forward({ ...inputs, query_embeds: host })).last_hidden_state.read()).toEqual(expected);
+    const ones = new Array<number>(inputs.encoder_hidden_states.shape[1]!).fill(1);
+    const seen = await again.forward({ ...inputs, encoder_attention_mask: [ones, ones] });
+    expect(await seen.last_hidden_state.read()).toEqual(expected);
+    const doubles = { data: Float64Array.from(host.data), shape: host.shape };
+    await expect(again.forward({ ...inputs, query_embeds: doubles } as never)).rejects.toThrow(
+      `a Float32Array of shape [B, T, 24], or a tensor of it, got Float64Array of shape ${JSON.stringify(host.shape)}`,
+    );
     const refused: [object, string][] = [
       [{ query_embeds: { data: new Float32Array(24), shape: [1, 1, 23] } }, "BAD_INPUT"],
       [{ query_length: 99 }, "PARAM_RANGE"],
       [{ encoder_hidden_states: null }, "BAD_INPUT"],
       [{ attention_mask: [[1]] }, "BAD_MASK"],
-      [{ encoder_attention_mask: [[0]] }, "UNSUPPORTED_OPTION"],
+      [{ attention_mask: false }, "BAD_INPUT"],
+      ...[5, false, [1, 1], [[1]], [ones, [1]], [ones, ones, ones], [ones, ones.with(1, 2)]].map(
+        (mask): [object, string] => [{ encoder_attention_mask: mask }, "BAD_MASK"],
+      ),
+      [{ encoder_attention_mask: [ones, ones.with(3, 0)] }, "UNSUPPORTED_OPTION"],
+      [{ query_length: 0, encoder_hidden_states: null, encoder_attention_mask: [ones, ones] }, "BAD_INPUT"],
     ];
     for (const [change, code] of refused) {
       await expect(again.forward({ ...inputs, ...change } as never), code).rejects.toMatchObject({ code });
     }
+    await expect(Blip2Model.from_pretrained(to, quiet)).rejects.toMatchObject({
+      code: "UNSUPPORTED_MODEL",
+      hint: expect.stringMatching(/^AutoModel takes /),
+    });
     again.dispose();
     whole.dispose();
+    for (const call of ["forward", "save_pretrained"] as const) {
+      await expect(again[call](inputs as never)).rejects.toMatchObject({
+        code: "DISPOSED",
+        message: `${call}: the model has been disposed`,
+      });
+    }
+    expect(() => again.state_dict()).toThrow("state_dict: the model has been disposed");
   });
 });

@@ -9,7 +9,7 @@ import type { Blip2QFormer } from "../../model/qformer.ts";
 import { visionOutputs } from "../../model/vision_language.ts";
 import type { VisionOutput } from "../../model/vision_model.ts";
 import { type Blip2Inputs, QUERIES_ONLY } from "../blip_2.ts";
-import { type ForwardOptions, readCall, STATE_OPTIONS } from "../forward_options.ts";
+import { type ForwardOptions, STATE_OPTIONS } from "../forward_options.ts";
 import { expectIds, expectRectangle, maskOf, type VisionInputs } from "../inputs.ts";
 import { LogitsModel } from "./logits_model.ts";
 
@@ -51,7 +51,7 @@ export class Blip2Model extends LogitsModel<Blip2Config, Blip2Inputs> {
   ): Promise<TextStates>;
   async get_text_features(...given: unknown[]): Promise<TextStates> {
     const known = ["observer", ...STATE_OPTIONS];
-    const { inputs, options } = readCall<Blip2LanguageInputs>("get_text_features", given, TEXT_INPUTS, known);
+    const { inputs, options } = this.readCall<Blip2LanguageInputs>("get_text_features", given, TEXT_INPUTS, known);
     const { language_model, device } = this;
     const { input_ids } = inputs;
     expectRectangle("input_ids", input_ids);

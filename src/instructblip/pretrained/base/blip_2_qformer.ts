@@ -2,13 +2,13 @@
 import { observeStates, observing, type StateOptions } from "../../../modules/observer.ts";
 import type { Weights } from "../../../modules/weights.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import { formatShape, sizes } from "../../../tensor/shape.ts";
+import { sizes } from "../../../tensor/shape.ts";
 import { shown } from "../../../tensor/shown.ts";
 import { Tensor } from "../../../tensor/tensor.ts";
 import { Blip2Config, type Blip2QFormerConfig } from "../../config/blip_2.ts";
 import { type Ids, maskTensor } from "../../model/language_model.ts";
 import { Blip2QFormer, type QFormerOutput } from "../../model/qformer.ts";
-import { type ForwardOptions, readCall, STATE_OPTIONS } from "../forward_options.ts";
+import { type ForwardOptions, STATE_OPTIONS } from "../forward_options.ts";
 import { expectRectangle, type HostTensor, maskOf } from "../inputs.ts";
 import { PretrainedModel } from "../pretrained_model.ts";
 
@@ -76,7 +76,7 @@ export class Blip2QFormerModel extends PretrainedModel<Blip2QFormerConfig> {
     ...more: never[]
   ): Promise<QFormerOutput>;
   async forward(...given: unknown[]): Promise<QFormerOutput> {
-    const { inputs, options } = readCall<Blip2QFormerModelInputs>("forward", given, INPUTS, [
+    const { inputs, options } = this.readCall<Blip2QFormerModelInputs>("forward", given, INPUTS, [
       "observer",
       ...STATE_OPTIONS,
     ]);
@@ -92,17 +92,17 @@ export class Blip2QFormerModel extends PretrainedModel<Blip2QFormerConfig> {
         hint: "use_qformer_text_input is false in its config",
       });
     }
-    if (encoder_hidden_states) {
-      const [images] = expectStates("encoder_hidden_states", encoder_hidden_states, encoder_hidden_size);
+    if (encoder_hidden_states !== undefined) {
+      const [images, N] = expectStates("encoder_hidden_states", encoder_hidden_states, encoder_hidden_size);
       if (images !== B)
         throw new InputError("BATCH_MISMATCH", `encoder_hidden_states of ${images} images for ${B} rows`);
+      if (encoder_attention_mask !== undefined) expectVisible(encoder_attention_mask, B, N);
     } else if (query_length > 0) {
       throw new InputError("BAD_INPUT", "queries need encoder_hidden_states, the image states");
+    } else if (encoder_attention_mask !== undefined) {
+      throw new InputError("BAD_INPUT", "encoder_attention_mask is of encoder_hidden_states, and there are none");
     }
-    if (attention_mask) expectMask("attention_mask", attention_mask, B, T);
-    if (encoder_attention_mask?.flat().some((visible) => visible !== 1)) {
-      throw new InputError("UNSUPPORTED_OPTION", "encoder_attention_mask: every image state is visible here");
-    }
+    if (attention_mask !== undefined) expectMask("attention_mask", attention_mask, B, T);
     const { observer, ...states } = options as ForwardOptions & StateOptions;
     return observing(this.device, observer, () =>
       observeStates(this.device, states, () =>
@@ -136,8 +136,21 @@ function expectStates(name: string, x: HostTensor | Tensor, D: number): [B: numb
     const [B, T] = sizes(shape as number[], 3);
     return [B, T];
   }
-  const got = Array.isArray(shape) ? formatShape(shape) : shown(x);
-  throw new InputError("BAD_INPUT", `${name} must be { data, shape } or a tensor of shape [B, T, ${D}], got ${got}`);
+  throw new InputError(
+    "BAD_INPUT",
+    `${name} must be { data, shape }, a Float32Array of shape [B, T, ${D}], or a tensor of it, got ${statesGiven(x)}`,
+  );
+}
+
+/** What was given in place of states, in words. */
+function statesGiven(x: unknown): string {
+  const { data, shape } = Object(x) as { data?: unknown; shape?: unknown };
+  if (!Array.isArray(shape)) return shown(x);
+  const of = `of shape ${shown(shape)}`;
+  if (x instanceof Tensor) return `one ${of}`;
+  if (data instanceof Float32Array) return `${data.length} numbers ${of}`;
+  const kind = ArrayBuffer.isView(data) ? Object.prototype.toString.call(data).slice(8, -1) : shown(data);
+  return `${kind} ${of}`;
 }
 
 function sizeOfAll(shape: unknown): number {
@@ -152,4 +165,16 @@ function expectMask(name: string, mask: Ids, B: number, T: number): void {
     mask,
     Array.from({ length: B }, () => new Array<number>(T).fill(0)),
   );
+}
+
+/** Checks a mask of B · N image states, which must all be visible. @throws InputError BAD_MASK, UNSUPPORTED_OPTION */
+function expectVisible(mask: Ids, B: number, N: number): void {
+  const isWhole =
+    Array.isArray(mask) && mask.length === B && mask.every((row) => Array.isArray(row) && row.length === N);
+  if (!isWhole || mask.some((row: readonly number[]) => row.some((visible) => visible !== 0 && visible !== 1))) {
+    throw new InputError("BAD_MASK", `encoder_attention_mask must be ${B} x ${N}, a 1 for every image state`);
+  }
+  if (mask.some((row) => row.includes(0))) {
+    throw new InputError("UNSUPPORTED_OPTION", "encoder_attention_mask: every image state is visible here");
+  }
 }

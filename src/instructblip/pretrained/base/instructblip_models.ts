@@ -8,8 +8,8 @@ import { InstructBlipVideo, type InstructedFrames } from "../../model/instructbl
 import type { BaseLanguageModel } from "../../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../../model/qformer.ts";
 import { baseLanguageModel, type ImageTensors, type VisionLanguageBaseOutput } from "../../model/vision_language.ts";
-import { type ForwardInputs, type ForwardOptions, readCall, STATE_OPTIONS } from "../forward_options.ts";
-import { expectRectangle, type ModelInputs } from "../inputs.ts";
+import { checkDecoderIds, type ForwardInputs, type ForwardOptions, STATE_OPTIONS } from "../forward_options.ts";
+import type { ModelInputs } from "../inputs.ts";
 import { INSTRUCTED, type InstructBlipInputs } from "../instructblip.ts";
 import { INSTRUCTED_FRAMES, type InstructBlipVideoInputs } from "../instructblip_video.ts";
 import { PromptedModel } from "./prompted_model.ts";
@@ -47,9 +47,9 @@ abstract class HeadlessModel<
   ): Promise<VisionLanguageBaseOutput>;
   async forward(...given: unknown[]): Promise<VisionLanguageBaseOutput> {
     const known = ["decoder_input_ids", "observer", ...STATE_OPTIONS];
-    const { inputs, options } = readCall<I>("forward", given, this.rules.names, known);
+    const { inputs, options } = this.readCall<I>("forward", given, this.rules.names, known);
     const { decoder_input_ids, ...observing } = options as BaseForwardInputs & Record<string, unknown>;
-    if (decoder_input_ids) expectRectangle("decoder_input_ids", decoder_input_ids);
+    checkDecoderIds(this.language_model, decoder_input_ids);
     const prompt = this.readPrompt(inputs);
     const answer = { decoder_input_ids: decoder_input_ids ?? undefined };
     return this.observed(observing, () =>

@@ -15,7 +15,6 @@ import {
   FORWARD_OPTIONS,
   type ForwardInputs,
   type ForwardOptions,
-  readCall,
 } from "../forward_options.ts";
 import type { ModelInputs } from "../inputs.ts";
 import { PromptedModel } from "./prompted_model.ts";
@@ -42,7 +41,7 @@ export abstract class LogitsModel<
     ...more: never[]
   ): Promise<VisionLanguageOutput>;
   async forward(...given: unknown[]): Promise<VisionLanguageOutput> {
-    const { inputs, options } = readCall<I>("forward", given, this.rules.names, FORWARD_OPTIONS);
+    const { inputs, options } = this.readCall<I>("forward", given, this.rules.names, FORWARD_OPTIONS);
     const { observer, check_numerics, interventions, labels, logits_to_keep, decoder_input_ids, ...states } =
       options as ForwardInputs & ForwardOptions;
     const changes = checkInterventions(interventions ?? []);

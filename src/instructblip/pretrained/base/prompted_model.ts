@@ -10,7 +10,7 @@ import type { VisionLanguageConfig } from "../../config/config.ts";
 import { NO_ID, type Prompt } from "../../generation/prompt.ts";
 import { type EmbeddingLanguageModel, type Ids, type LanguageModelInputs, upload } from "../../model/language_model.ts";
 import type { ImageFeatures, ImageTensors, PromptTensors, VisionLanguage } from "../../model/vision_language.ts";
-import { type ForwardOptions, readCall, STATE_OPTIONS } from "../forward_options.ts";
+import { type ForwardOptions, STATE_OPTIONS } from "../forward_options.ts";
 import { sharedImages } from "../image_cache.ts";
 import {
   emptyPrompt,
@@ -103,7 +103,7 @@ export abstract class PromptedModel<
 
   /** Runs `run` of the images and the Q-Former's text. */
   protected async lookBy<R>(name: string, given: readonly unknown[], run: (images: T) => R): Promise<R> {
-    const { inputs, options } = readCall<I>(name, given, this.rules.names, ["observer", ...STATE_OPTIONS]);
+    const { inputs, options } = this.readCall<I>(name, given, this.rules.names, ["observer", ...STATE_OPTIONS]);
     this.checkImages(inputs);
     return this.observed(options, () => run(this.uploadImages(inputs)));
   }
