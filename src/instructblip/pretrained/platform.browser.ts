@@ -1,12 +1,12 @@
 /** The platform in a browser: checkpoint folders over HTTP ranges, images through the browser's own decoders. */
 import type { CacheFolder } from "../../modules/weight_cache.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
-import { fetchLimited, urlName } from "../../tensor/files/fetch_limited.ts";
+import { fetchLimited, urlName, urlPlace } from "../../tensor/files/fetch_limited.ts";
 import { decodeUtf8, type Folder, HttpFolder, type HttpOptions } from "../../tensor/files/source.ts";
 import { bounded, quote } from "../../tensor/shown.ts";
 import { decodeImage } from "../processing/image.browser.ts";
 import type { DecodeOptions, RgbImage } from "../processing/image.ts";
-import { bytesOfDataUrl, fetchImage, imageName } from "../processing/image_source.ts";
+import { bytesOfDataUrl, fetchImage } from "../processing/image_source.ts";
 import type { HubId, OpenFolderOptions } from "./hub/hub.ts";
 import { atRevision, COMMIT, cleanToken, hubRefusal, hubSettings, parseHubId, parseHubUrl } from "./hub/hub.ts";
 import type { CachedFolderOptions } from "./opfs/cached_folder.ts";
@@ -192,5 +192,5 @@ export async function readImage(
       hint: "a page opens http:, https:, data: and blob: URLs; a file on disk comes from an <input type=file>",
     });
   }
-  return decodeImage(await fetchImage(url), imageName(url), options);
+  return decodeImage(await fetchImage(url), urlPlace(url), options);
 }

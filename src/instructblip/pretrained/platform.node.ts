@@ -5,7 +5,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InputError, WeightError } from "../../tensor/errors.ts";
-import { urlName } from "../../tensor/files/fetch_limited.ts";
+import { urlName, urlPlace } from "../../tensor/files/fetch_limited.ts";
 import { FileSource, NodeFolder } from "../../tensor/files/source.node.ts";
 import { HttpFolder } from "../../tensor/files/source.ts";
 import { NodeWritableFolder } from "../../tensor/files/writable_folder.node.ts";
@@ -115,7 +115,7 @@ export async function readNamedImage(
   switch (/^[a-z0-9+.-]*:/i.exec(url)?.[0].toLowerCase()) {
     case "http:":
     case "https:":
-      return decodeImage(await fetchImage(url, { headers: HEADERS, signal }), imageName(url), options);
+      return decodeImage(await fetchImage(url, { headers: HEADERS, signal }), urlPlace(url), options);
     case "file:":
       return readImageFile(pathOfUrl(url), imageName(url), options);
     case "data:":

@@ -4,7 +4,7 @@
 
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { fetchLimited, urlName } from "../../tensor/files/fetch_limited.ts";
+import { fetchLimited, urlName, urlPlace } from "../../tensor/files/fetch_limited.ts";
 
 /** Largest file: above any photograph's, small enough for memory. */
 export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
@@ -41,27 +41,34 @@ export async function fetchImage(
   url: string | URL,
   options: { headers?: Readonly<Record<string, string>>; signal?: AbortSignal | undefined } = {},
 ): Promise<Uint8Array> {
-  const hint = "download the image, and give the file";
+  const [hint, later] = ["download the image, and give the file", "try again later, or download it and give the file"];
+  const name = urlPlace(url);
   const answer = await fetchLimited(url, {
     ...options,
+    name,
     timeoutMs: TIMEOUT_MS,
     maxBytes: MAX_IMAGE_BYTES,
     error: (code, message, more) => {
-      if (code !== "IO" || isLasting(more?.cause))
-        return new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, { hint, ...more });
-      return new InputError("HTTP_UNREACHABLE", message, { hint, ...more });
+      if (code === "IO" && !isLasting(more?.cause))
+        return new InputError("HTTP_UNREACHABLE", message, { hint: later, ...more });
+      if (code === "HTTP_TIMEOUT" || code === "HTTP_SLOW")
+        return new InputError(code, message, { hint: later, ...more });
+      return new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, { hint, ...more });
     },
   });
   const { ok, status } = answer.response;
   if (ok) return answer.bytes();
   answer.end();
-  const message = `${urlName(url)}: the server answers HTTP status ${status}`;
-  if (isPassing(status)) throw new InputError("HTTP_BUSY", message, { hint: "try again later" });
+  const message = `${name}: the server answers HTTP status ${status}`;
+  if (isPassing(status)) throw new InputError("HTTP_BUSY", message, { hint: later });
   throw new InputError("IMAGE_NOT_FOUND", message, { hint });
 }
 
+/** What a server that answers so says of what it can do: another time it says the same. */
+const LASTING = [501, 505];
 /** Whether a server that answers so may answer otherwise later: it is overloaded, or failing. */
-const isPassing = (status: number) => status === 408 || status === 425 || status === 429 || status >= 500;
+const isPassing = (status: number) =>
+  status === 408 || status === 425 || status === 429 || (status >= 500 && !LASTING.includes(status));
 
 /** Whether fetch fails as it will later: a certificate or protocol is refused, or the port, of which fetch opens only some. */
 function isLasting(failure: unknown): boolean {

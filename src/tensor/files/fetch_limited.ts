@@ -28,6 +28,8 @@ export interface FetchOptions extends FetchLimits {
   /** Resolves a host to its addresses. Default: the system's resolver, in Node. */
   lookup?: (host: string) => Promise<readonly string[]>;
   error?: HttpFailure;
+  /** Of the URL, for messages. Default: its {@link urlName}. */
+  name?: string;
   /** The server that the URL came from, if it is not the user's: it is checked like a redirect from that server. */
   from?: string;
 }
@@ -64,7 +66,7 @@ const SECRETS = ["authorization", "cookie", "proxy-authorization"];
 export async function fetchLimited(url: string | URL, options: FetchOptions = {}): Promise<LimitedResponse> {
   const { signal, silenceMs = SILENCE_MS, minRate = MIN_RATE, maxBytes = Number.POSITIVE_INFINITY } = options;
   const failure = options.error ?? ((code, message, more) => new WeightError(code, message, more));
-  const name = urlName(url);
+  const { name = urlName(url) } = options;
   const first = parseHttpUrl(url, failure);
   signal?.throwIfAborted();
 
@@ -99,7 +101,8 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
     response = await follow(first, { ...options, signal: controller.signal }, withIdleTimeout, failure);
   } catch (cause) {
     release();
-    throw reasonOf(cause, "the server cannot be reached");
+    const why = whyUnreachable(cause);
+    throw reasonOf(cause, `the server cannot be reached${why === undefined ? "" : `: ${why}`}`);
   }
   const reader = response.body?.getReader();
   const end = () => {
@@ -171,6 +174,40 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
   };
 }
 
+/** Codes of Node's failures to connect, in words; of a browser's none are known. */
+const WHY: readonly (readonly [RegExp, string])[] = [
+  [/^(ENOTFOUND|EAI_)/, "its name cannot be resolved"],
+  [/^ECONNREFUSED$/, "it refuses the connection"],
+  [/^(ECONNRESET|EPIPE)$/, "it reset the connection"],
+  [/^UND_ERR_SOCKET$/, "it closed the connection"],
+  [/^(ETIMEDOUT|UND_ERR_\w+_TIMEOUT)$/, "the connection timed out"],
+  [/^(EHOSTUNREACH|ENETUNREACH)$/, "there is no route to it"],
+  [/CERT|SIGNATURE|HOSTNAME|ALTNAME/, "its certificate is not trusted"],
+  [/SSL|TLS/, "it does not speak TLS as it should"],
+];
+
+/** Why fetch could not connect. */
+function whyUnreachable(failure: unknown): string | undefined {
+  const { code, message } = Object(Object(failure).cause) as { code?: unknown; message?: unknown };
+  if (message === "bad port") return "its port is one that fetch does not open";
+  return typeof code === "string" ? WHY.find(([pattern]) => pattern.test(code))?.[1] : undefined;
+}
+
+/** Longest host, and longest path, in a {@link urlPlace}. */
+const MOST_PLACE = 80;
+
+/** A URL's server and path, for messages that must tell one URL from others: bounded, without user, password, query and hash. */
+export function urlPlace(url: string | URL): string {
+  const text = String(url);
+  if (text.length > MAX_URL || !URL.canParse(text)) return urlName(text);
+  const { protocol, host, pathname } = new URL(text);
+  if (!/^https?:$/.test(protocol)) return urlName(text);
+  const [from, path] = [host, pathname].map((part) =>
+    part.length > MOST_PLACE ? `…${part.slice(1 - MOST_PLACE)}` : part,
+  );
+  return `${protocol}//${from}${path}`;
+}
+
 /**
  * The last segment of a URL's path, for messages. The query is not shown, because it may have a token; nor the rest, which may be
  * long.
@@ -212,7 +249,7 @@ async function follow(
   withIdleTimeout: <T>(wait: Promise<T>) => Promise<T>,
   failure: HttpFailure,
 ): Promise<Response> {
-  const { method = "GET", signal } = options;
+  const { method = "GET", signal, name = urlName(first) } = options;
   // Globals must be called as functions: browsers throw on `options.fetch(…)`, "Illegal invocation".
   const send = options.fetch ?? fetch;
   const lookup = options.lookup ?? systemLookup();
@@ -227,13 +264,9 @@ async function follow(
     // The most public address of the sender, the most private one of the target.
     const allowed = Math.min(...(sender.length ? sender.map(addressScope) : [0]));
     if (Math.max(0, ...target.map(addressScope)) <= allowed) return;
-    throw failure(
-      "HTTP_REDIRECT",
-      `${urlName(first)}: the server sends its reader on to an address in a private network`,
-      {
-        hint: "such an address is only opened when it is named itself",
-      },
-    );
+    throw failure("HTTP_REDIRECT", `${name}: the server sends its reader on to an address in a private network`, {
+      hint: "such an address is only opened when it is named itself",
+    });
   };
   if (options.from !== undefined) await mayNext(new URL(options.from), first);
   let url = first;
@@ -244,10 +277,7 @@ async function follow(
     if (!lookup || !location) return response;
     response.body?.cancel().catch(() => undefined);
     if (redirects === MAX_REDIRECTS) {
-      throw failure(
-        "HTTP_REDIRECT",
-        `${urlName(first)}: the server sends its reader on more than ${MAX_REDIRECTS} times`,
-      );
+      throw failure("HTTP_REDIRECT", `${name}: the server sends its reader on more than ${MAX_REDIRECTS} times`);
     }
     const next = parseHttpUrl(location, failure, url);
     await mayNext(url, next);

@@ -49,6 +49,10 @@ beforeAll(async () => {
         return setTimeout(() => response.destroy(), 10);
       case "/busy.jpg":
         return response.writeHead(503).end();
+      case "/never.jpg":
+        return response.writeHead(501).end();
+      case "/reset.jpg":
+        return request.socket.resetAndDestroy();
       case "/often.jpg":
         return response.writeHead(429).end();
       default:
@@ -182,13 +186,42 @@ describe("is refused", () => {
     ["another scheme", () => "s3://bucket/a.png", "IMAGE_SOURCE", /not read from s3: URLs/],
     ["a URL that is none", () => "http://[1/a.png", "HTTP_URL", /cannot be fetched/],
     ["a URL with a password", () => "http://me:secret@localhost/a.png", "HTTP_URL", /^(?!.*secret)/s],
-    ["a port that fetch does not open", () => "http://localhost:1/a.png?key=secret", "IO", /^a\.png: (?!.*secret)/s],
-    ["no TLS, to https:", () => `${site.replace("http", "https")}/a.png`, "IO", /a\.png: the server cannot be reached/],
+    [
+      "a port that fetch does not open",
+      () => "http://localhost:1/a.png?key=secret",
+      "IO",
+      /\/a\.png: .*: its port (?!.*secret)/s,
+    ],
+    [
+      "no TLS, to https:",
+      () => `${site.replace("http", "https")}/a.png`,
+      "IO",
+      /a\.png: the server cannot be reached: it does not speak TLS .*hint: download/s,
+    ],
+    [
+      "a name that does not resolve",
+      () => "http://nowhere.invalid/1/a.png?key=secret#secret",
+      "HTTP_UNREACHABLE",
+      /^http:\/\/nowhere\.invalid\/1\/a\.png: the server cannot be reached: its name cannot be resolved\n.*hint: try again/,
+    ],
+    [
+      "a long URL",
+      () => `http://${"a.".repeat(100)}invalid/${"b/".repeat(1000)}a.png`,
+      "HTTP_UNREACHABLE",
+      /^http:\/\/….{79}….{73}\/a\.png: .* cannot be resolved/,
+    ],
+    [
+      "a connection that is reset",
+      () => `${site}/reset.jpg`,
+      "HTTP_UNREACHABLE",
+      /reset\.jpg: .*: it reset the connection\n/,
+    ],
+    ["what the server never can", () => `${site}/never.jpg`, "IMAGE_NOT_FOUND", /never\.jpg: .* 501\n.*hint: download/],
     [
       "a server that is not there",
       () => "http://localhost:2/a.png?key=secret",
       "HTTP_UNREACHABLE",
-      /^a\.png: (?!.*secret)/s,
+      /^http:\/\/localhost:2\/a\.png: the server cannot be reached: it refuses the connection\n(?!.*secret)/s,
     ],
     ["a server that fails", () => `${site}/busy.jpg`, "HTTP_BUSY", /busy\.jpg: .* 503\n.*try again later/],
     ["a server that is asked too often", () => `${site}/often.jpg`, "HTTP_BUSY", /often\.jpg: .* 429/],

@@ -73,13 +73,33 @@ test("a slow consumer does not count as a slow server", async () => {
   expect(size).toBe(200_000);
 });
 
+test.each([
+  ["ENOTFOUND", "its name cannot be resolved"],
+  ["EAI_AGAIN", "its name cannot be resolved"],
+  ["ECONNRESET", "it reset the connection"],
+  ["ETIMEDOUT", "the connection timed out"],
+  ["UND_ERR_CONNECT_TIMEOUT", "the connection timed out"],
+  ["EHOSTUNREACH", "there is no route to it"],
+  ["ERR_TLS_CERT_ALTNAME_INVALID", "its certificate is not trusted"],
+])("IO: %s in words", async (code, words) => {
+  const cause = Object.assign(new Error("secret"), { code });
+  const failing = () => Promise.reject(new TypeError("fetch failed", { cause }));
+  await expect(fetchLimited("http://a/b?secret", { fetch: failing })).rejects.toMatchObject({
+    code: "IO",
+    message: `b: the server cannot be reached: ${words}`,
+  });
+});
+
 test("IO: a server that is idle before or within its response, or closes the connection", async () => {
   handler = () => {};
   await expect(fetchLimited(url(), { silenceMs: 30 })).rejects.toMatchObject({ code: "IO" });
   handler = (_request, response) => void response.write("x");
   await expect(bytesOf(url(), { silenceMs: 30 })).rejects.toMatchObject({ code: "IO" });
   handler = (_request, response) => void response.destroy();
-  await expect(bytesOf(url())).rejects.toMatchObject({ code: "IO", message: "file: the server cannot be reached" });
+  await expect(bytesOf(url())).rejects.toMatchObject({
+    code: "IO",
+    message: "file: the server cannot be reached: it closed the connection",
+  });
   handler = (_request, response) => {
     response.writeHead(200, { "content-length": "9" });
     response.write("x", () => setTimeout(() => response.destroy(), 5));
