@@ -7,12 +7,13 @@ const OUT = "report.html";
 const HELP = `usage: npm run report -- [options] RESULTS...
 
 Draws results as one HTML page, which loads nothing: kernels under the limits of each adapter, other engines beside this project,
-times over commits, launches a token, the error and time of every module. Each chart has its numbers in words and
+questions of a data set a second, times over commits, launches a token, the error and time of every module. Each chart has its numbers in words and
 as a table. Adapters are kept apart.
 
   RESULTS          files, told apart by what is in them, of
                      npm run bench                            bench/results/ADAPTER.jsonl, or --json FILE
                      npm run bench:peers                      bench/results/peers-ADAPTER.jsonl, or --json FILE
+                     npm run bench:dataset                    bench/results/dataset-ADAPTER.jsonl, or --json FILE
                      npm run bench -- --compare | --against   --json FILE
                      npm run parity -- --json FILE
                      npm run quality -- --json FILE

@@ -54,33 +54,43 @@ export function renderData(rows: readonly DataRow[], markdown = false): string {
     .join("\n\n");
 }
 
-interface Line {
+/** A setting: medians of its parts. */
+export interface SettingLine {
   readonly setting: Setting;
   readonly workers: number;
   readonly per_second: number;
+  /** Median over the parts of how many times as fast as the first setting it is; NaN without that. */
   readonly ratio: number;
   readonly busy: number;
 }
 
-const RUN_COLUMNS: readonly Column<Line>[] = [
+export function settingName({ setting, workers }: Pick<SettingLine, "setting" | "workers">): string {
+  return workers > 0 ? `${setting} (${workers})` : setting;
+}
+
+export const RUN_COLUMNS: readonly Column<SettingLine>[] = [
   {
     title: "setting",
     left: true,
-    cell: ({ setting, workers }) => (workers > 0 ? `${setting} (${workers})` : setting),
+    cell: settingName,
   },
   { title: "questions a second", cell: ({ per_second }) => per_second.toPrecision(3) },
-  { title: "of the first", cell: ({ ratio }) => `${ratio.toFixed(2)}x` },
+  { title: "of the first", cell: ({ ratio }) => (Number.isNaN(ratio) ? "" : `${ratio.toFixed(2)}x`) },
   { title: "device busy", cell: ({ busy }) => `${(100 * busy).toFixed(1)} %` },
 ];
 
-const IMAGE_COLUMNS: readonly Column<ImagesRow>[] = [
+export const IMAGE_COLUMNS: readonly Column<ImagesRow>[] = [
   { title: "threads", left: true, cell: ({ workers }) => String(workers) },
   { title: "main thread, an image", cell: ({ main_ms }) => `${main_ms.toFixed(2)} ms` },
   { title: "elapsed, an image", cell: ({ ms }) => `${ms.toFixed(2)} ms` },
 ];
 
-function renderMachine(rows: readonly DataRow[], markdown: boolean): string {
-  const [first] = rows;
+/** The rows of one machine: what was measured, in words, and the lines of the tables. */
+export function summaryOf(rows: readonly DataRow[]): {
+  readonly about: readonly string[];
+  readonly settings: readonly SettingLine[];
+  readonly images: readonly ImagesRow[];
+} {
   const runs = rows.filter((row) => row.kind === "run");
   const images = rows.filter((row) => row.kind === "images");
   const lines = SETTINGS.map((setting) => runs.filter((row) => row.setting === setting)).filter(
@@ -96,16 +106,22 @@ function renderMachine(rows: readonly DataRow[], markdown: boolean): string {
       ? [`${images[0].images} images, ${Math.round(images[0].bytes / images[0].images / 1000)} KB each`]
       : []),
   ];
-  const table = lines.map((own) => ({
+  const settings = lines.map((own) => ({
     ...own[0],
     per_second: median(own.map(({ per_second }) => per_second)),
     ratio: median(own.map(({ part, per_second }) => per_second / firstOf.get(part)!)),
     busy: median(own.map(({ busy }) => busy)),
   }));
+  return { about, settings, images };
+}
+
+function renderMachine(rows: readonly DataRow[], markdown: boolean): string {
+  const [first] = rows;
+  const { about, settings, images } = summaryOf(rows);
   return [
     `${first.adapter} · ${first.cpu}, ${first.cores} cores · ${first.os} · Node ${first.node} · webgpu ${first.webgpu} · commit ${first.commit} · ${first.date.slice(0, 10)}`,
     about.map((text) => (markdown ? `- ${text}` : text)).join("\n"),
-    ...(table.length > 0 ? [renderTable(table, RUN_COLUMNS, markdown)] : []),
+    ...(settings.length > 0 ? [renderTable(settings, RUN_COLUMNS, markdown)] : []),
     ...(images.length > 0 ? ["Decoding and resizing alone:", renderTable(images, IMAGE_COLUMNS, markdown)] : []),
   ].join("\n\n");
 }

@@ -14,8 +14,7 @@ const RESULTS = fileURLToPath(new URL("../../bench/results/", import.meta.url));
 export async function checkReport(browser: Chromium, expect: Expect, shoot: Shoot): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "instructblip-report-"));
   try {
-    // Those of data sets are of another kind, which the report does not draw.
-    const files = (await readdir(RESULTS)).filter((name) => name.endsWith(".jsonl") && !name.startsWith("dataset-"));
+    const files = (await readdir(RESULTS)).filter((name) => name.endsWith(".jsonl"));
     const results = files.map(async (name) => parseResults(name, await readFile(join(RESULTS, name), "utf8")));
     const html = join(folder, "report.html");
     await writeFile(html, reportPage(await Promise.all(results)));

@@ -3,6 +3,7 @@
  * with its line. Pure.
  */
 import type { Comparison as BenchComparison } from "../../bench/compare.ts";
+import { type DataRow, SETTINGS } from "../../bench/dataset/results.ts";
 import { ENGINE_NAMES } from "../../bench/peers/engine.ts";
 import { KINDS, type PeerRow } from "../../bench/peers/results.ts";
 import type { Row } from "../../bench/rows.ts";
@@ -110,6 +111,7 @@ export interface ProfileResult {
 export type Results =
   | { readonly kind: "bench"; readonly path: string; readonly rows: readonly Row[] }
   | { readonly kind: "peers"; readonly path: string; readonly rows: readonly PeerRow[] }
+  | { readonly kind: "dataset"; readonly path: string; readonly rows: readonly DataRow[] }
   | { readonly kind: "changes"; readonly path: string; readonly result: BenchComparison }
   | { readonly kind: "parity"; readonly path: string; readonly result: ParityResult }
   | { readonly kind: "quality"; readonly path: string; readonly result: QualityResult }
@@ -117,7 +119,7 @@ export type Results =
   | { readonly kind: "profile"; readonly path: string; readonly result: ProfileResult };
 
 export const KINDS_OF_FILES =
-  "bench, bench:peers, bench --compare, parity, quality, instructblip compare, instructblip profile";
+  "bench, bench:peers, bench:dataset, bench --compare, parity, quality, instructblip compare, instructblip profile";
 
 const MACHINE = {
   ...{ adapter: text, cpu: text, os: text, node: text, webgpu: text, commit: text, cores: count, software: flag },
@@ -153,6 +155,14 @@ const PEER_ROW = {
   ...{ weight: optional(text), way: text, check: CHECKED, note: optional(text) },
   ...{ ms: orNull(number), cpu_ms: orNull(number), samples: optional(object(SAMPLES)) },
 };
+
+const DATA_ROWS = {
+  run: {
+    ...{ ...MACHINE, setting: oneOf(...SETTINGS), command: oneOf("evaluate", "generate"), part: count },
+    ...{ questions: count, workers: count, per_second: count, busy: count },
+  },
+  images: { ...MACHINE, images: count, bytes: count, workers: count, main_ms: count, ms: count },
+} as const satisfies Record<DataRow["kind"], Readonly<Record<string, Check>>>;
 
 const COMPARED = {
   ...{ kernel: text, variant: text, shape: text, clock: text, unit: oneOf("runs", "rounds"), ratio: number, p: number },
@@ -262,10 +272,16 @@ function parseObject(path: string, value: Readonly<Record<string, unknown>>): Re
 
 const isBenchRow = (value: Readonly<Record<string, unknown>>) => "kernel" in value && "shape" in value;
 const isPeerRow = (value: Readonly<Record<string, unknown>>) => "job" in value && "engine" in value;
-const isRow = (value: Readonly<Record<string, unknown>>) => isBenchRow(value) || isPeerRow(value);
+const isDataRow = (value: Readonly<Record<string, unknown>>) =>
+  Object.hasOwn(DATA_ROWS, String(value.kind)) && "workers" in value;
+const isRow = (value: Readonly<Record<string, unknown>>) => isBenchRow(value) || isPeerRow(value) || isDataRow(value);
+
+type RowKind = "bench" | "peers" | "dataset";
+const SCRIPTS: Readonly<Record<RowKind, string>> = { bench: "bench", peers: "bench:peers", dataset: "bench:dataset" };
 
 function parseRows(path: string, text: string): Results {
-  const found: Record<"bench" | "peers", unknown[]> = { bench: [], peers: [] };
+  const rows: unknown[] = [];
+  let kind: RowKind | undefined;
   for (const [i, line] of text.split("\n").entries()) {
     if (!line.trim()) continue;
     const where = `${path}: line ${i + 1}`;
@@ -274,15 +290,18 @@ function parseRows(path: string, text: string): Results {
       const got = row === undefined ? bounded(line.trim(), 60) : shown(row);
       throw new Error(`${where}: is not a row of results (${KINDS_OF_FILES}): ${got}`);
     }
-    const kind = isBenchRow(row) ? "bench" : "peers";
-    checkFields(where, row, kind === "bench" ? BENCH_ROW : PEER_ROW);
-    found[kind].push(row);
-    if (found.bench.length > 0 && found.peers.length > 0) {
-      throw new Error(`${where}: rows of bench and of bench:peers in one file`);
-    }
+    const own = isBenchRow(row) ? "bench" : isPeerRow(row) ? "peers" : "dataset";
+    kind ??= own;
+    checkFields(where, row, fieldsOf(own, row));
+    if (own !== kind) throw new Error(`${where}: rows of ${SCRIPTS[kind]} and of ${SCRIPTS[own]} in one file`);
+    rows.push(row);
   }
-  const kind = found.bench.length > 0 ? "bench" : "peers";
-  return { kind, path, rows: found[kind] } as unknown as Results;
+  return { kind, path, rows } as unknown as Results;
+}
+
+function fieldsOf(kind: RowKind, row: Readonly<Record<string, unknown>>): Readonly<Record<string, Check>> {
+  if (kind === "dataset") return DATA_ROWS[row.kind as DataRow["kind"]];
+  return kind === "bench" ? BENCH_ROW : PEER_ROW;
 }
 
 /** undefined: not JSON. */

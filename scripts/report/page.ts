@@ -1,11 +1,13 @@
 /** All results on one page, each adapter by itself. */
 
+import type { DataRow } from "../../bench/dataset/results.ts";
 import type { PeerRow } from "../../bench/peers/results.ts";
 import { byMachine } from "../../bench/report.ts";
 import { groupedBy, type Row } from "../../bench/rows.ts";
 import { escapeHtml, htmlPage } from "../../src/instructblip/instruments/page.ts";
 import { changesFigure } from "./changes.ts";
 import { comparisonFigure } from "./comparison.ts";
+import { datasetFigure } from "./dataset.ts";
 import { FIGURE_SCRIPT, FIGURE_STYLES, type Figure, figureElement } from "./figure.ts";
 import { historyFigure } from "./history.ts";
 import type { Results } from "./inputs.ts";
@@ -66,11 +68,13 @@ ${figures.map((figure, j) => figureElement(figure, `s${i}f${j}`)).join("\n")}`;
 export function sectionsOf(results: readonly Results[]): Section[] {
   const rows = results.flatMap((each) => (each.kind === "bench" ? each.rows : []));
   const peers = results.flatMap((each) => (each.kind === "peers" ? each.rows : []));
-  const sections: Section[] = byMachine<Row | PeerRow>([...rows, ...peers]).map((group) => {
-    const [benches, others] = [group.filter(isBench), group.filter((row): row is PeerRow => !isBench(row))];
+  const data = results.flatMap((each) => (each.kind === "dataset" ? each.rows : []));
+  const sections: Section[] = byMachine<MachineRow>([...rows, ...peers, ...data]).map((group) => {
+    const [benches, others, sets] = [group.filter(isBench), group.filter(isPeer), group.filter(isData)];
     const figures = [
       ...(benches.length ? [...rooflineFigures(benches), launchesFigure(benches), historyFigure(benches)] : []),
       ...(others.length ? [peersFigure(others)] : []),
+      ...(sets.length ? [datasetFigure(sets)] : []),
     ];
     return { ...machineOf(group), figures: figures.filter((figure) => figure !== undefined) };
   });
@@ -100,9 +104,12 @@ export function sectionsOf(results: readonly Results[]): Section[] {
   ];
 }
 
-const isBench = (row: Row | PeerRow): row is Row => "kernel" in row;
+type MachineRow = Row | PeerRow | DataRow;
+const isBench = (row: MachineRow): row is Row => "kernel" in row;
+const isPeer = (row: MachineRow): row is PeerRow => "engine" in row;
+const isData = (row: MachineRow): row is DataRow => "workers" in row;
 
-function machineOf(rows: readonly (Row | PeerRow)[]): Pick<Section, "title" | "lead"> {
+function machineOf(rows: readonly MachineRow[]): Pick<Section, "title" | "lead"> {
   const newest = rows.reduce((a, b) => (b.date > a.date ? b : a));
   const dates = rows.map(({ date }) => date.slice(0, 10)).sort();
   const when = dates[0] === dates.at(-1) ? dates[0] : `${dates[0]} to ${dates.at(-1)}`;

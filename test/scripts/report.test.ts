@@ -144,9 +144,21 @@ const PROFILE = {
   ],
 };
 
+const { kernel: _, variant: __, ...MACHINE } = row();
+const runRow = (setting: string, part: number, per_second: number, busy: number) => ({
+  ...{ ...MACHINE, kind: "run", setting, command: "evaluate", part, questions: 48 },
+  ...{ workers: setting.includes("threads") ? 3 : 0, per_second, busy },
+});
+const DATASET = [
+  { ...MACHINE, kind: "images", images: 96, bytes: 33e6, workers: 0, main_ms: 19.44, ms: 30.9 },
+  ...[1, 2, 3].map((n, part) => runRow("one by one", part, 3 + n / 10, 0.6)),
+  ...[1, 2, 3].map((n, part) => runRow("batches, threads", part, 6 + n / 5, 0.95)),
+];
+
 const FILES: Readonly<Record<Results["kind"], string>> = {
   bench: formatRows(BENCH),
   peers: lines(PEERS),
+  dataset: lines(DATASET),
   parity: JSON.stringify(PARITY, null, 1),
   comparison: `${JSON.stringify(COMPARISON)}\n`,
   quality: QUALITY,
@@ -180,6 +192,9 @@ test.each([
   [lines([{ ...row(), bytes: -1 }, row()]), "f: line 1: bytes must be a number from 0, got -1"],
   [lines([{ ...row(), date: "yesterday" }, row()]), 'f: line 1: date must be a date, got "yesterday"'],
   [lines([row(), peerRow()]), "f: line 2: rows of bench and of bench:peers in one file"],
+  [lines([...DATASET, peerRow()]), "f: line 8: rows of bench:dataset and of bench:peers in one file"],
+  [lines([{ ...DATASET[1], setting: "by hand" }, DATASET[0]]), 'f: line 1: setting must be "one by one" or '],
+  [lines([{ ...DATASET[0], main_ms: null }, DATASET[1]]), "f: line 1: main_ms must be a number from 0, got null"],
   [lines([peerRow(), { ...peerRow(), engine: "abacus" }]), "f: line 2: engine must be "],
   [
     JSON.stringify({ ...PARITY, rows: [parityRow({ share: "all" })] }),
@@ -305,6 +320,26 @@ describe("the roofline", () => {
     expect(bare.svg).not.toContain("multiply-add");
     expect(bare.summary.join(" ")).toContain("there is no roof");
   });
+});
+
+test("settings of a data set have their medians, in words, drawn and as tables", () => {
+  const { summary, svg, table } = figureOf(ALL, "Questions of a data set");
+  expect(summary).toEqual([
+    "144 questions by evaluate, medians of 3 parts; 96 images, 344 KB each.",
+    "one by one: 3.20 questions a second, the device busy 60.0 % of the time.",
+    "batches, threads (3): 6.40 questions a second, the device busy 95.0 % of the time.",
+  ]);
+  expect(table.rows).toEqual([
+    ["one by one", "3.20", "1.00x", "60.0 %"],
+    ["batches, threads (3)", "6.40", "2.00x", "95.0 %"],
+  ]);
+  expect(svg).toContain(">6.40<");
+  expect(PAGE).toContain("19.44 ms"); // the images' table
+  // Without the first setting there is nothing to compare with.
+  const rest = figureOf([parseResults("f", lines(DATASET.slice(4)))], "Questions of a data set");
+  expect(rest.table.head.map(({ title }) => title)).not.toContain("of the first");
+  const images = figureOf([parseResults("f", lines([DATASET[0]]))], "Questions of a data set");
+  expect(images.summary).toEqual(["96 images, 344 KB each."]);
 });
 
 test("what has neither arithmetic nor bytes is told by its time", () => {
