@@ -10,9 +10,9 @@ import { FileSource } from "../../tensor/files/source.node.ts";
 import type { ByteSource } from "../../tensor/files/source.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { formatOfHead, HEAD_BYTES } from "./format.ts";
-import { GunzippedSource, headOfGzip, isGzip } from "./gunzipped.node.ts";
+import { GunzippedSource, GZIP, headOfGzip, isGzip } from "./gunzipped.node.ts";
 import { openJsonArray } from "./json_array.ts";
-import type { Row, RowFile } from "./row.ts";
+import { badFile, type Row, type RowFile } from "./row.ts";
 import { openTar } from "./tar.ts";
 
 export type DataFormat = "jsonl" | "json" | "parquet" | "arrow" | "tar";
@@ -244,9 +244,9 @@ async function formatOf(path: string): Promise<DataFormat> {
     await source.read(0, bytes);
     const found = formatOfHead(bytes);
     if (found === "compressed") {
-      if (formatOfHead(headOfGzip(bytes)) === "tar") return "tar";
+      if (isGzip(bytes) && formatOfHead(await headInGzip(path, bytes)) === "tar") return "tar";
       throw new InputError("BAD_DATA_FILE", `${path}: the file is compressed as a whole`, {
-        hint: "decompress it first; of compressed files those of tar and gzip are read",
+        hint: "decompress it first; the one compressed file that is read is a tar in gzip (.tar.gz)",
       });
     }
     if (found && found !== "json") return found;
@@ -260,6 +260,15 @@ async function formatOf(path: string): Promise<DataFormat> {
     return found ?? "jsonl";
   } finally {
     await source.close();
+  }
+}
+
+/** @throws InputError BAD_DATA_FILE */
+async function headInGzip(path: string, bytes: Uint8Array): Promise<Uint8Array> {
+  try {
+    return await headOfGzip(bytes, HEAD_BYTES);
+  } catch (error) {
+    throw badFile(path, GZIP, error);
   }
 }
 

@@ -2,11 +2,14 @@
 import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { CompressionType, getCompressionCodec } from "@uwdata/flechette";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { openDataSet } from "../../../src/instructblip/data/data_set.node.ts";
+import { GunzippedSource } from "../../../src/instructblip/data/gunzipped.node.ts";
 import type { EmbeddedImage, Row } from "../../../src/instructblip/data/row.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
+import type { FileSource } from "../../../src/tensor/files/source.node.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { SAME, writeDataSets } from "./data_sets.ts";
 
@@ -175,6 +178,24 @@ test("splits of tar.gz by their names; what was decompressed is gone", async () 
   vi.unstubAllEnvs();
 });
 
+test("nothing is left of what is decompressed if the process is killed", async () => {
+  vi.stubEnv("TMPDIR", temporaryFolder());
+  const bytes = gzipSync("what is in it");
+  const left: string[][] = [];
+  const source = await GunzippedSource.open({
+    ...{ name: "a", version: "1", size: bytes.length },
+    read: async (offset: number, into: Uint8Array) => {
+      left.push(readdirSync(process.env.TMPDIR!));
+      into.set(bytes.subarray(offset, offset + into.length));
+    },
+  } as FileSource);
+  const text = new Uint8Array(source.size);
+  await source.read(0, text);
+  await source.close();
+  expect([new TextDecoder().decode(text), left]).toEqual(["what is in it", [[]]]);
+  vi.unstubAllEnvs();
+});
+
 test("long names of tar, by POSIX and by GNU", async () => {
   expect((await rowsOf("long_names_pax.tar"))[0]!.__key__).toBe(`${"é".repeat(80)}/054`);
   expect((await rowsOf("long_names_gnu.tar"))[0]!.__key__).toBe(`${"e".repeat(160)}/054`);
@@ -221,6 +242,29 @@ describe("what is refused", () => {
     expect(await refusal("none.tar")).toMatchObject({ code: "NOT_FOUND" });
     mkdirSync(join(folder, "empty"));
     expect(await refusal("empty")).toMatchObject({ code: "NOT_FOUND", message: /no \.parquet/ });
+  });
+
+  test("gzip whose checksum is wrong, or with bytes after its end, by what is wrong", async () => {
+    const whole = readFileSync(join(folder, "shards_gz/000000.tar.gz"));
+    const wrong = Buffer.from(whole);
+    wrong[whole.length - 8]! ^= 1;
+    for (const bytes of [wrong, Buffer.concat([whole, Buffer.from("more")])]) {
+      writeFileSync(join(folder, "wrong.tar.gz"), bytes);
+      expect((await refusal("wrong.tar.gz")).message).toMatch(/not a gzip file that can be read: incorrect/);
+    }
+    // Not one that is read, whatever its name.
+    writeFileSync(join(folder, "x.jsonl.gz"), gzipSync("{}"));
+    expect((await refusal("x.jsonl.gz")).message).toContain("compressed as a whole");
+  });
+
+  test("gzip of far more bytes than an archive's", async () => {
+    vi.stubEnv("TMPDIR", temporaryFolder());
+    const zeros = Buffer.alloc(2 ** 24 + 2 ** 23);
+    zeros.set(readFileSync(join(folder, "shards/000000.tar")).subarray(0, 512));
+    writeFileSync(join(folder, "bomb.tar.gz"), gzipSync(zeros));
+    expect(await refusal("bomb.tar.gz")).toMatchObject({ code: "BAD_DATA_FILE", message: /200 times its size/ });
+    expect(readdirSync(process.env.TMPDIR!)).toEqual([]);
+    vi.unstubAllEnvs();
   });
 
   test.each([
