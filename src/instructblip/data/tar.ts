@@ -101,14 +101,20 @@ async function textOf(source: ByteSource, begin: number, size: number, name: str
   }
 }
 
-/** The regular files of an archive. @throws InputError BAD_DATA_FILE */
+/** The regular files of an archive, or of several one after another. @throws InputError BAD_DATA_FILE */
 async function* membersOf(source: ByteSource): AsyncGenerator<Member> {
   const header = new Uint8Array(BLOCK);
   let long: { path?: string | undefined; size?: number | undefined } = {};
   const bad = (what: string) => badFile(source.name, FORMAT, new Error(what));
-  for (let at = 0; at + BLOCK <= source.size; ) {
-    await source.read(at, header);
-    if (header.every((byte) => byte === 0)) return;
+  for (let at = 0; at < source.size; ) {
+    if (at + BLOCK > source.size) header.fill(0);
+    await source.read(at, header.subarray(0, source.size - at));
+    // The end of an archive, after which there are zeros, or another archive (`cat a.tar b.tar`).
+    if (header.every((byte) => byte === 0)) {
+      at += BLOCK;
+      continue;
+    }
+    if (at + BLOCK > source.size) throw bad("it ends within a header");
     if (checksumOf(header) !== numberOf(header.subarray(148, 156))) throw bad(`there is no header at ${at}`);
     const type = String.fromCharCode(header[156]!);
     const own = numberOf(header.subarray(124, 136));

@@ -196,6 +196,16 @@ test("nothing is left of what is decompressed if the process is killed", async (
   vi.unstubAllEnvs();
 });
 
+test("two archives one after another, as tar and as members of gzip", async () => {
+  const both = ["000000", "000001"];
+  writeFileSync(join(folder, "two.tar"), Buffer.concat(both.map((i) => readFileSync(join(folder, `shards/${i}.tar`)))));
+  const packed = ["shards_gz/000000.tar.gz", "shards_gz/000001.tgz"].map((name) => readFileSync(join(folder, name)));
+  writeFileSync(join(folder, "two.tar.gz"), Buffer.concat(packed));
+  for (const name of ["two.tar", "two.tar.gz"]) {
+    expect((await rowsOf(name)).map(({ id }) => id)).toEqual(questions.map(({ id }) => id));
+  }
+});
+
 test("long names of tar, by POSIX and by GNU", async () => {
   expect((await rowsOf("long_names_pax.tar"))[0]!.__key__).toBe(`${"é".repeat(80)}/054`);
   expect((await rowsOf("long_names_gnu.tar"))[0]!.__key__).toBe(`${"e".repeat(160)}/054`);
@@ -242,6 +252,14 @@ describe("what is refused", () => {
     expect(await refusal("none.tar")).toMatchObject({ code: "NOT_FOUND" });
     mkdirSync(join(folder, "empty"));
     expect(await refusal("empty")).toMatchObject({ code: "NOT_FOUND", message: /no \.parquet/ });
+  });
+
+  test("data after the end of a tar that are no archive", async () => {
+    const whole = readFileSync(join(folder, "shards/000000.tar"));
+    writeFileSync(join(folder, "more.tar"), Buffer.concat([whole, Buffer.alloc(512, "x")]));
+    expect((await refusal("more.tar")).message).toContain(`there is no header at ${whole.length}`);
+    writeFileSync(join(folder, "more.tar"), Buffer.concat([whole, whole.subarray(0, 300)]));
+    expect((await refusal("more.tar")).message).toContain("it ends within a header");
   });
 
   test("gzip whose checksum is wrong, or with bytes after its end, by what is wrong", async () => {
