@@ -90,6 +90,8 @@ describe("features", () => {
     const again = await features("whole.safetensors", "--resume");
     expect(again.code).toBe(EXIT.someFailed);
     expect(again.stderr).toContain("is complete; 1 of 5 items failed");
+    const otherPrompt = await features("whole.safetensors", "--resume", "--prompt", "a");
+    expect(otherPrompt).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("they differ in prompt") });
     const otherDType = await features("whole.safetensors", "--resume", "--dtype", "f16");
     expect(otherDType).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("they differ in dtype") });
   });
@@ -136,7 +138,7 @@ describe("features", () => {
   });
 
   it.each([
-    ['{"image": "a.png", "txt": "a"}', 'line 1: a line has no field "txt"'],
+    ['{"image": "a.png", "texts": "a"}', 'line 1: a line has no field "texts"'],
     ['{"text": "a"}\n{"id": 0, "text": "b"}', "line 2: the id 0 is on line 1 already"],
     ['{"id": 1}', "line 1: there is no image and no text"],
     ["", "there are no images and no texts in it"],
@@ -261,22 +263,25 @@ describe("a data set", () => {
     return { path: join(sets, name), more };
   };
 
-  const few = ["hub --split train", "chosen", "paths.jsonl"];
-  it.each(ALL ? [...SAME, "paths.jsonl"] : few)("of %s has the items of JSON lines", async (format) => {
-    const { path, more } = argumentsOf(format);
-    const options = { split: more[1], ...(format === "paths.jsonl" && { imageColumn: "image" }) };
-    const { items, base, close } = await readItems(path, options);
-    const read = await Promise.all(
-      items.map(async ({ image, ...item }) => {
-        const found = typeof image === "string" ? image : await (image as EmbeddedImage).read();
-        return { ...item, image: typeof found === "string" ? readFileSync(join(base, found)) : Buffer.from(found) };
-      }),
-    );
-    await close();
-    expect(read).toEqual(
-      questions.map(({ id, image, question }) => ({ id, text: question, image: readFileSync(join(sets, image)) })),
-    );
-  });
+  const few = ["hub --split train", "chosen", "paths.jsonl", "paths.jsonl columns"];
+  it.each(ALL ? [...SAME, "paths.jsonl", "paths.jsonl columns"] : few)(
+    "of %s has the items of JSON lines",
+    async (format) => {
+      const { path, more } = argumentsOf(format);
+      const options = more[0] === "columns" ? { imageColumn: "image" } : { split: more[1] };
+      const { items, base, close } = await readItems(path, options);
+      const read = await Promise.all(
+        items.map(async ({ image, ...item }) => {
+          const found = typeof image === "string" ? image : await (image as EmbeddedImage).read();
+          return { ...item, image: typeof found === "string" ? readFileSync(join(base, found)) : Buffer.from(found) };
+        }),
+      );
+      await close();
+      expect(read).toEqual(
+        questions.map(({ id, image, question }) => ({ id, text: question, image: readFileSync(join(sets, image)) })),
+      );
+    },
+  );
 
   const lines = join(sets, "items.jsonl");
   writeFileSync(
@@ -307,6 +312,26 @@ describe("a data set", () => {
     ]) {
       expect(await ranks(path, ...more, ...query)).toEqual(await ranks(lines, ...query));
     }
+  });
+
+  it("of lines with our names has no other, which a hint says how to read", async () => {
+    const file = join(sets, "ours.jsonl");
+    writeFileSync(file, '{"image": "a.png", "text": "a"}\n{"image": "b.png", "question": "b"}\n');
+    await expect(readItems(file)).rejects.toMatchObject({
+      code: "UNKNOWN_FIELD",
+      message: expect.stringContaining('line 2: a line has no field "question"'),
+      hint: expect.stringContaining("--question-column"),
+    });
+  });
+
+  it("of a folder of images has one text for every image", async () => {
+    const images = join(SHAPES, "images");
+    const names = (await readItems(images)).items.map(({ image }) => image);
+    const found = await readItems(images, { prompt: "What is in {image}?" });
+    expect(found.items).toEqual(names.map((name) => ({ id: name, image: name, text: `What is in ${name}?` })));
+    expect(found.base).toBe(images);
+    await expect(readItems(images, { prompt: "{nope}" })).rejects.toMatchObject({ code: "UNKNOWN_COLUMN" });
+    await expect(readItems(images, { split: "train" })).rejects.toThrow(/a folder of images, which has no columns/);
   });
 
   it("has a text by --prompt, or a caption; of several none is chosen", async () => {

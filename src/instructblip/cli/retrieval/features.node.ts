@@ -61,12 +61,14 @@ interface Settings {
   readonly compute_dtype: string;
   readonly data: string;
   readonly data_sha256: string;
+  /** The template of texts, if one was given. */
+  readonly prompt?: string;
   /** Items in the whole data. */
   readonly items: number;
   readonly shard: Shard;
 }
 
-const SAME = ["version", "model_sha256", "dtype", "compute_dtype", "data_sha256", "items"] as const;
+const SAME = ["version", "model_sha256", "dtype", "compute_dtype", "data_sha256", "prompt", "items"] as const;
 const FORMAT = {
   headerLine: (features: Settings) => `${JSON.stringify({ features })}\n`,
   difference: (a: Settings, b: Settings) => SAME.find((name) => a[name] !== b[name]),
@@ -152,6 +154,7 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     compute_dtype: computeDtype,
     data: basename(asked.data),
     data_sha256: sha256,
+    ...(asked.prompt !== undefined && { prompt: asked.prompt }),
     items: items.length,
     shard,
   };

@@ -36,10 +36,11 @@ export interface ItemOptions extends DataOptions {
 }
 
 const FIELDS = ["id", "image", "text"];
+const OTHER_FIELDS = `fields: ${FIELDS.join(", ")}; of other fields --image-column and --question-column name those to read`;
 const IMAGE_FILE = /\.(avif|bmp|gif|jpe?g|png|tiff?|webp)$/i;
 
 /**
- * Reads all items, checked. A folder's are its image files, by name, which is their id, unless it is of a data set.
+ * Reads all items, checked. A folder's are its image files, by name, which is their id, unless it is of a data set; `prompt` is the text of each.
  *
  * @throws InputError NOT_FOUND, BAD_DATA, BAD_DATA_FILE, UNKNOWN_FIELD, UNKNOWN_COLUMN, UNKNOWN_SPLIT, LINE_TOO_LONG, BAD_UTF8,
  *   BAD_TASK (the template), naming file and line or row
@@ -48,14 +49,26 @@ export async function readItems(path: string, options: ItemOptions = {}): Promis
   const found = await stat(path).catch(() => undefined);
   const hash = createHash("sha256");
   const asksForRows = namesColumns(options) || options.prompt !== undefined || options.split !== undefined;
-  const images = found?.isDirectory() && !asksForRows ? await imagesIn(path) : [];
-  if (images.length > 0) {
-    const items = images.map((name) => ({ id: name, image: name }));
-    return { items, base: path, sha256: hash.update(JSON.stringify(images)).digest("hex"), close: async () => {} };
-  }
-  const set = found ? await openRows(path, options.split, found.isDirectory()) : undefined;
+  const images = found?.isDirectory() ? await imagesIn(path) : [];
+  const ofFolder = (): Items => ({
+    items: itemsOfImages(path, images, options.prompt),
+    ...{ base: path, sha256: hash.update(JSON.stringify(images)).digest("hex"), close: async () => {} },
+  });
+  if (images.length > 0 && !asksForRows) return ofFolder();
+  let set: DataSet | undefined;
   try {
-    const items = set || asksForRows ? await itemsOfRows(path, set, options, hash) : await itemsOfLines(path, hash);
+    set = found ? await openDataSet(path, options.split) : undefined;
+  } catch (error) {
+    if (!found?.isDirectory() || !(error instanceof InputError && error.code === "NOT_FOUND")) throw error;
+    if (images.length > 0 && options.split === undefined && !namesColumns(options)) return ofFolder();
+    const text =
+      images.length > 0
+        ? "this is a folder of images, which has no columns and no splits"
+        : "there are no images in this folder, and no .parquet, .arrow or .tar";
+    throw new InputError("NOT_FOUND", `${path}: ${text}`, { hint: error.hint });
+  }
+  try {
+    const items = await itemsOf(path, set, options, asksForRows, hash);
     if (items.length === 0) throw new InputError("BAD_DATA", `${path}: there are no images and no texts in it`);
     const base = set?.base ?? dirname(path);
     return { items, base, sha256: hash.digest("hex"), close: async () => await set?.close() };
@@ -65,16 +78,11 @@ export async function readItems(path: string, options: ItemOptions = {}): Promis
   }
 }
 
-/** @throws as openDataSet */
-async function openRows(path: string, split: string | undefined, isFolder: boolean): Promise<DataSet | undefined> {
-  try {
-    return await openDataSet(path, split);
-  } catch (error) {
-    if (!isFolder || !(error instanceof InputError && error.code === "NOT_FOUND")) throw error;
-    throw new InputError("NOT_FOUND", `${path}: there are no images in this folder, and no .parquet, .arrow or .tar`, {
-      hint: error.hint,
-    });
-  }
+/** One item for each image, with one and the same text. @throws InputError UNKNOWN_COLUMN, BAD_TASK (the template) */
+function itemsOfImages(path: string, images: readonly string[], prompt: string | undefined): Item[] {
+  if (prompt === undefined) return images.map((name) => ({ id: name, image: name }));
+  checkPrompt(path, prompt, {}, { columns: ["id", "image"] });
+  return images.map((name) => ({ id: name, image: name, text: fillTemplate(prompt, { id: name, image: name }) }));
 }
 
 /** The image files of a folder, if it is not one of `datasets.save_to_disk`. */
@@ -93,23 +101,29 @@ function jsonLines(path: string, hash: Hash): AsyncGenerator<Row> {
   return rowsOfLines(splitLines(onlyJsonl(path, chunks, hint)));
 }
 
-/** The items of lines that have our names, and no other. */
-async function itemsOfLines(path: string, hash: Hash): Promise<Item[]> {
-  return checked(path, jsonLines(path, hash), (value, place) => {
-    const unknown = Object.keys(value).find((name) => !FIELDS.includes(name));
-    if (unknown !== undefined) throw unknownName("a line", unknown, FIELDS, { kind: "field" });
-    return itemOf(value, place);
-  });
-}
-
-/** The items of a data set, or of lines whose columns are named. */
-async function itemsOfRows(path: string, set: DataSet | undefined, options: ItemOptions, hash: Hash): Promise<Item[]> {
+/**
+ * The items of a data set, or of lines: whose columns are named, or by the first of them; those with our names have no other.
+ */
+async function itemsOf(
+  path: string,
+  set: DataSet | undefined,
+  options: ItemOptions,
+  asksForRows: boolean,
+  hash: Hash,
+): Promise<Item[]> {
   const { prompt } = options;
   if (set && prompt !== undefined) checkPrompt(path, prompt, options, set);
   const needed: Field[] = prompt !== undefined && hasSlot(prompt, "question") ? ["question"] : [];
+  let areRows = set !== undefined || asksForRows ? true : undefined;
   let columns: Columns | undefined;
   return checked(path, set?.rows() ?? jsonLines(path, hash), (value, place) => {
     if (set) hash.update(`${JSON.stringify(value)}\n`);
+    areRows ??= areDataRows(Object.keys(value), path);
+    if (!areRows) {
+      const unknown = Object.keys(value).find((name) => !FIELDS.includes(name));
+      if (unknown !== undefined) throw unknownName("a line", unknown, FIELDS, { kind: "field", hint: OTHER_FIELDS });
+      return itemOf(value, place);
+    }
     columns ??= columnsOf(set?.columns ?? Object.keys(value), options, needed, path);
     const fields = withFields(value, columns, place);
     const text = prompt === undefined ? textOf(fields, columns) : fillTemplate(prompt, fields);
@@ -118,6 +132,10 @@ async function itemsOfRows(path: string, set: DataSet | undefined, options: Item
     return itemOf({ id: fields.id, image: images[0] ?? undefined, text: text ?? undefined }, place);
   });
 }
+
+/** Whether a line is of a data set: a column of it is found, such as `question`, whose name is not ours. */
+const areDataRows = (names: readonly string[], path: string) =>
+  Object.values(columnsOf(names, {}, [], path)).some((name) => !FIELDS.includes(name));
 
 /** The question of a row, or its caption. */
 function textOf({ question, answers }: Readonly<Record<string, unknown>>, columns: Columns): unknown {
