@@ -1,4 +1,5 @@
 /** `evaluate` and `merge`: answers and scores the questions of a task, whole or in shards that are merged. */
+import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
@@ -80,12 +81,20 @@ export interface Evaluation extends DataOptions {
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const task = await readTask(evaluation.task);
   checkDecoding(task.generation);
+  if (evaluation.images !== undefined) await expectFolder(`--images ${evaluation.images}`, evaluation.images);
   const data = await readData(evaluation.data, task, evaluation);
   try {
     return await evaluateOn(data, task, evaluation, run);
   } finally {
     await data.close();
   }
+}
+
+/** @throws InputError NOT_FOUND */
+async function expectFolder(name: string, path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory()) return;
+  throw new InputError("NOT_FOUND", `${name}: ${found ? "this is a file, not a folder" : "no such folder"}`);
 }
 
 async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: Run): Promise<number> {

@@ -221,13 +221,29 @@ describe("what is refused, before the model is loaded", () => {
     );
   });
 
-  test("a prompt of a column that there is not", async () => {
-    const asked = ["generate", "--model", "none", "--json", "--requests", join(folder, "none.parquet")];
-    expect(await refused(...asked, "--prompt", "{nope}")).toMatch(
-      /^1 error: .*--prompt: there is no column "nope"; the columns are /,
-    );
-    // These there are, so that the model is asked for.
-    expect(await refused(...asked, "--prompt", "{question} {id} {image}")).not.toMatch(/column/);
+  // Without a schema, by the first rows.
+  test.each(["none.parquet", "shards", "shards_gz/000000.tar.gz", "paths.json", "paths.jsonl"])(
+    "a prompt of a column that there is not in %s",
+    async (name) => {
+      const asked = ["generate", "--model", "none", "--json", "--requests", join(folder, name)];
+      expect(await refused(...asked, "--prompt", "{question} {nope}")).toMatch(
+        /^1 error: .*--prompt: there is no column "nope"; the columns are /,
+      );
+      // These there are, so that the model is asked for.
+      expect(await refused(...asked, "--prompt", "{question} {id} {image}")).not.toMatch(/column/);
+    },
+  );
+
+  test("a column that only a later row has is one", async () => {
+    await writeFile(join(folder, "later.json"), '[{"image": "a.png"}, {"image": "b.png", "hint": "x"}]');
+    const asked = ["generate", "--model", "none", "--json", "--requests", join(folder, "later.json")];
+    expect(await refused(...asked, "--prompt", "{hint}")).not.toMatch(/column/);
+  });
+
+  test("a folder of images that there is not", async () => {
+    const data = join(folder, "paths.json");
+    expect(await evaluate(data, "--images", join(folder, "gone"))).toMatch(/^1 error: --images .*gone: no such folder/);
+    expect(await evaluate(data, "--images", data)).toMatch(/^1 error: --images .*paths\.json: this is a file/);
   });
 
   test("options that cannot be had together, before anything is loaded", async () => {

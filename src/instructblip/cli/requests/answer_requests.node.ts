@@ -34,7 +34,7 @@ import { Progress, say, sayStack } from "../terminal.node.ts";
 import { Stopwatch } from "../timing.ts";
 import { ahead, windows } from "./ahead.ts";
 import { AHEAD, answerTogether, BATCH_SIZE, inOrder, type Job } from "./batches.ts";
-import { checkPrompt, type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./data_rows.ts";
+import { checkPrompt, columnsOfRows, type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./data_rows.ts";
 import { ImageReader, workersFor } from "./image_workers.node.ts";
 import { checkAssistant, loadAssistant, type ModelOptions } from "./models.node.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -92,7 +92,10 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   const isFile = set !== undefined || (path !== "-" && (await isRegularFile(path)));
   const lines = set ? set.count : isFile ? await countLines(path) : undefined;
   const hasRows = namesColumns(questions) || (set === undefined && isFile && (await isJsonlOfRows(path)));
-  if (set && questions.prompt !== undefined) checkPrompt(path, questions.prompt, questions, set);
+  if (questions.prompt !== undefined && (set !== undefined || (isFile && hasRows))) {
+    const rows = set?.rows() ?? rowsOfLines(splitLines(createReadStream(path)));
+    checkPrompt(path, questions.prompt, questions, await columnsOfRows(rows, set?.columns));
+  }
   // Options of the command line are those of every row; lines have their own.
   const sharesOptions = Object.keys(questions.generation ?? {}).length > 0;
   checkDecoding(questions.generation ?? {}, questions.assistant !== undefined);

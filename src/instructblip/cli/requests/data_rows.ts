@@ -93,16 +93,35 @@ export function isDataRow(value: Readonly<Record<string, unknown>>): boolean {
   return !names.some((name) => ofRequest.includes(name)) && hasColumn(names, "image");
 }
 
+/** Rows that tell which columns there are, where no schema does. */
+const FIRST_ROWS = 100;
+
+/** The columns of rows: of their schema, or of the first rows; undefined if none of these can be read. */
+export async function columnsOfRows(
+  rows: AsyncIterable<Row>,
+  schema: readonly string[] | undefined,
+): Promise<readonly string[] | undefined> {
+  if (schema !== undefined) return schema;
+  const names = new Set<string>();
+  let count = 0;
+  for await (const row of rows) {
+    if (!("error" in row)) for (const name of Object.keys(row.value)) names.add(name);
+    if (++count === FIRST_ROWS) break;
+  }
+  return names.size === 0 ? undefined : [...names];
+}
+
 /**
- * Checks before the model is loaded that a schema has what a template takes.
+ * Checks before the model is loaded that there is what a template takes.
  *
+ * @param columns undefined if they are not known
  * @throws InputError UNKNOWN_COLUMN, BAD_TASK
  */
 export function checkPrompt(
   path: string,
   prompt: string,
   options: DataOptions,
-  { columns }: { readonly columns: readonly string[] | undefined },
+  columns: readonly string[] | undefined,
 ): void {
   if (columns === undefined) return;
   const found = columnsOf(columns, options, [], path);

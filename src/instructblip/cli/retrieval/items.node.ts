@@ -81,7 +81,7 @@ export async function readItems(path: string, options: ItemOptions = {}): Promis
 /** One item for each image, with one and the same text. @throws InputError UNKNOWN_COLUMN, BAD_TASK (the template) */
 function itemsOfImages(path: string, images: readonly string[], prompt: string | undefined): Item[] {
   if (prompt === undefined) return images.map((name) => ({ id: name, image: name }));
-  checkPrompt(path, prompt, {}, { columns: ["id", "image"] });
+  checkPrompt(path, prompt, {}, ["id", "image"]);
   return images.map((name) => ({ id: name, image: name, text: fillTemplate(prompt, { id: name, image: name }) }));
 }
 
@@ -112,7 +112,7 @@ async function itemsOf(
   hash: Hash,
 ): Promise<Item[]> {
   const { prompt } = options;
-  if (set && prompt !== undefined) checkPrompt(path, prompt, options, set);
+  if (set && prompt !== undefined) checkPrompt(path, prompt, options, set.columns);
   const needed: Field[] = prompt !== undefined && hasSlot(prompt, "question") ? ["question"] : [];
   let areRows = set !== undefined || asksForRows ? true : undefined;
   let columns: Columns | undefined;
