@@ -137,10 +137,12 @@ async function open(source: ByteSource): Promise<RowFile> {
   }
 }
 
+const BYTES: readonly number[] = [Type.Binary, Type.LargeBinary, Type.BinaryView];
+
 function imageKind(type: DataType): ImageKind | undefined {
   const isList = type.typeId === Type.List || type.typeId === Type.LargeList;
   const item = isList ? type.children[0]!.type : type;
-  const isBytes = ({ typeId }: DataType) => typeId === Type.Binary || typeId === Type.LargeBinary;
+  const isBytes = ({ typeId }: DataType) => BYTES.includes(typeId);
   if (isBytes(item)) return { isList, isStruct: false };
   const isStruct =
     item.typeId === Type.Struct && item.children.some(({ name, type }) => name === "bytes" && isBytes(type));
@@ -261,13 +263,20 @@ interface AnyBatch {
   readonly offsets?: ArrayLike<number | bigint>;
   readonly sizes?: ArrayLike<number | bigint>;
   readonly values?: { readonly length: number };
+  /** What views lead to. */
+  readonly data?: readonly Uint8Array[];
   readonly children?: readonly AnyBatch[];
   readonly stride?: number;
+  readonly nullCount?: number;
+  /** Only with a `nullCount`. */
+  isValid?(i: number): boolean;
 }
 
 /** Offsets of a damaged file may span any number of values, which a list would be made of. */
-function checkBatch({ length, offsets, sizes, values, children = [], stride = 1 }: AnyBatch, bytes: number): void {
+function checkBatch(batch: AnyBatch, bytes: number): void {
+  const { length, offsets, sizes, values, data, children = [], stride = 1 } = batch;
   if (!(length >= 0 && length <= 8 * bytes)) throw new Error("a column has more values than its bytes can hold");
+  if (data) checkViews(batch, values as Uint8Array, data);
   if (offsets && !sizes) {
     const most = children[0]?.length ?? values?.length ?? 0;
     if (length > 0 && offsets.length <= length) throw new Error("a column lacks offsets");
@@ -286,4 +295,19 @@ function checkBatch({ length, offsets, sizes, values, children = [], stride = 1 
     throw new Error("a list lacks values");
   }
   for (const child of children) checkBatch(child, bytes);
+}
+
+/** Bytes of a view: its length, and as many bytes as it has if they are 12 at most; else 4 of them, a buffer and an offset. */
+const VIEW = 16;
+type Triple = [number, number, number];
+
+function checkViews(batch: AnyBatch, values: Uint8Array, data: readonly Uint8Array[]): void {
+  if (!(batch.length * VIEW <= values.length)) throw new Error("a column lacks values");
+  const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  for (let at = 0; at < batch.length * VIEW; at += VIEW) {
+    if (batch.nullCount !== 0 && !batch.isValid?.(at / VIEW)) continue;
+    const [length, buffer, offset] = [at, at + 8, at + 12].map((place) => view.getInt32(place, true)) as Triple;
+    const isIn = length <= 12 || (offset >= 0 && offset + length <= (data[buffer]?.length ?? 0));
+    if (length < 0 || !isIn) throw new Error("a view lies outside of its column");
+  }
 }

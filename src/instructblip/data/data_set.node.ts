@@ -249,13 +249,17 @@ async function formatOf(path: string): Promise<DataFormat> {
         hint: "decompress it first; the one compressed file that is read is a tar in gzip (.tar.gz)",
       });
     }
-    if (found && found !== "json") return found;
+    if (found && found !== "json" && found !== "image") return found;
     for (const [ending, format] of [
       [".parquet", "parquet"],
       [".arrow", "arrow"],
       [".tar", "tar"],
     ] as const) {
       if (path.toLowerCase().endsWith(ending)) return format; // its reader says what is wrong
+    }
+    if (found === "image") {
+      const hint = "of images alone, features and retrieve take their folder";
+      throw new InputError("BAD_DATA_FILE", `${path}: this is an image, not a data set`, { hint });
     }
     return found ?? "jsonl";
   } finally {

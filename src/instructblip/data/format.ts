@@ -1,7 +1,7 @@
 /** Formats of data sets by a file's first bytes. */
 import { InputError } from "../../tensor/errors.ts";
 
-export type KnownFormat = "json" | "parquet" | "arrow" | "tar" | "compressed";
+export type KnownFormat = "json" | "parquet" | "arrow" | "tar" | "compressed" | "image";
 
 /** Bytes that tell a format. */
 export const HEAD_BYTES = 512;
@@ -14,6 +14,7 @@ export function formatOfHead(head: Uint8Array): KnownFormat | undefined {
   if (text.startsWith("ARROW1") || text.startsWith("\xff\xff\xff\xff")) return "arrow";
   if (text.slice(257, 262) === "ustar") return "tar";
   if (text.startsWith("\x1f\x8b") || text.startsWith("BZh") || text.startsWith("\x28\xb5\x2f\xfd")) return "compressed";
+  if (/^(\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*)/s.test(text)) return "image";
   return /^(\xef\xbb\xbf)?\s*\[/.test(text) ? "json" : undefined;
 }
 
@@ -23,6 +24,7 @@ const NAMES: Readonly<Record<KnownFormat, string>> = {
   arrow: "Arrow",
   tar: "a tar",
   compressed: "compressed as a whole",
+  image: "an image",
 };
 
 /**

@@ -104,10 +104,15 @@ export function plain(value: unknown, depth = 0): unknown {
   }
 }
 
-/** A file that its reader does not understand: a library's messages are for its own developers, so they are only quoted. */
+/**
+ * A file that its reader does not understand: a library's messages are for its own developers, so they are only quoted; and those
+ * of JavaScript itself, of what a reader takes out of a damaged file, are left out.
+ */
 export function badFile(name: string, format: string, cause: unknown): Error {
   if (cause instanceof EngineError) return cause;
-  const text = cause instanceof Error ? cause.message : String(cause);
+  const isJavaScripts = cause instanceof TypeError || cause instanceof RangeError;
+  const message = cause instanceof Error ? cause.message : String(cause);
+  const text = isJavaScripts ? "it is damaged" : message;
   return new InputError(
     "BAD_DATA_FILE",
     `${bounded(name, 200)}: not ${format} that can be read: ${bounded(text, 200)}`,

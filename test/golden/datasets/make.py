@@ -5,7 +5,7 @@
 data/files.json.gz has every file in base64: six questions of examples/shapes/eval in every format that `evaluate` and
 `generate --requests` read, written by pyarrow, Hugging Face's datasets and tarfile; and a table of every type, with what pyarrow
 reads back. data/compressed.json.gz has those that are compressed, or whose rows are chosen by indices; `make.py compressed` makes
-it alone.
+it alone, and `make.py views` data/views.json.gz, of Arrow's views, which polars writes by default.
 """
 
 import base64
@@ -156,6 +156,21 @@ def compressed():
     write_chosen("chosen")
 
 
+def views():
+    """A view is of up to 12 bytes itself, or leads to a buffer of the batch."""
+    long = "a text of more than twelve bytes"
+    table = pa.table(
+        {
+            "image": pa.array([b"a", None, long.encode()], pa.binary_view()),
+            "images": pa.array([[b"a", long.encode()], [], [b"d"]], pa.list_(pa.binary_view())),
+            "question": pa.array([long, "short", None], pa.string_view()),
+            "answers": pa.array([["a", long], None, []], pa.list_(pa.string_view())),
+        }
+    )
+    write_arrow("views.arrow", table, None, chunk=2)
+    write_arrow("views_lz4.arrow", table, "lz4")
+
+
 def main():
     (OUT / "paths.jsonl").write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
     (OUT / "paths.json").write_text(json.dumps(QUESTIONS, indent=1))
@@ -230,8 +245,8 @@ def pack(name):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["compressed"]:
-        main()
-        pack("files.json.gz")
-    compressed()
-    pack("compressed.json.gz")
+    asked = sys.argv[1:] or ["files", "compressed", "views"]
+    for name, make in [("files", main), ("compressed", compressed), ("views", views)]:
+        if name in asked:
+            make()
+            pack(f"{name}.json.gz")

@@ -7,7 +7,7 @@ const ROOT = new URL("../../../", import.meta.url).pathname;
 
 /** Files by their paths. */
 export function dataFiles(): Record<string, Buffer> {
-  const files = ["files", "compressed"].flatMap((name) => {
+  const files = ["files", "compressed", "views"].flatMap((name) => {
     const packed = readFileSync(join(ROOT, `test/golden/datasets/data/${name}.json.gz`));
     return Object.entries(JSON.parse(gunzipSync(packed).toString()) as Record<string, string>);
   });

@@ -162,6 +162,30 @@ test("images in lists of Parquet, of bytes alone", async () => {
   expect(bytes).toEqual([["a", "bc"], [], ["d"]].map((images) => [images, images]));
 });
 
+test.each(["views.arrow", "views_lz4.arrow"])("images and texts of %s in Arrow's views", async (name) => {
+  const long = "a text of more than twelve bytes";
+  const read = async (cell: unknown) => Buffer.from(await (cell as EmbeddedImage).read()).toString();
+  const set = (await openDataSet(join(folder, name)))!;
+  const rows: unknown[] = [];
+  for await (const row of set.rows()) {
+    const { image, images, ...texts } = checked(row);
+    const one = await read(image).catch((error: EngineError) => error.code);
+    rows.push({ ...texts, image: one, images: await Promise.all((images as unknown[]).map(read)) });
+  }
+  await set.close();
+  expect(rows).toEqual([
+    { question: long, answers: ["a", long], image: "a", images: ["a", long] },
+    { question: "short", answers: null, image: "BAD_DATA", images: [] },
+    { question: null, answers: [], image: long, images: ["d"] },
+  ]);
+  // A view that leads elsewhere: 32 bytes of buffer 0, from beyond it.
+  const damaged = readFileSync(join(folder, "views.arrow"));
+  const view = damaged.indexOf(Buffer.from([32, 0, 0, 0, ...Buffer.from("a te")]));
+  damaged.writeInt32LE(2 ** 20, view + 12);
+  writeFileSync(join(folder, "damaged.arrow"), damaged);
+  expect((await refusal("damaged.arrow")).message).toContain("a view lies outside of its column");
+});
+
 test("splits of tar.gz by their names; what was decompressed is gone", async () => {
   vi.stubEnv("TMPDIR", temporaryFolder());
   const shards = ["train-00000-of-00002.tar.gz", "train-00001-of-00002.tgz", "test-00000-of-00001.tar"];
@@ -252,6 +276,19 @@ describe("what is refused", () => {
     expect(await refusal("none.tar")).toMatchObject({ code: "NOT_FOUND" });
     mkdirSync(join(folder, "empty"));
     expect(await refusal("empty")).toMatchObject({ code: "NOT_FOUND", message: /no \.parquet/ });
+  });
+
+  test("a footer with bytes cut out, in words of ours; an image by what it is", async () => {
+    const whole = readFileSync(join(folder, "snappy.parquet"));
+    const footer = whole.readUInt32LE(whole.length - 8);
+    const middle = whole.length - 8 - Math.floor(footer / 2);
+    const cut = Buffer.concat([whole.subarray(0, middle), whole.subarray(middle + 80)]);
+    cut.writeUInt32LE(footer - 80, cut.length - 8);
+    writeFileSync(join(folder, "cut.parquet"), cut);
+    const { code, message } = await refusal("cut.parquet");
+    expect(code).toBe("BAD_DATA_FILE");
+    expect(message).not.toMatch(/undefined|Cannot|BigInt|bounds/);
+    expect((await refusal("054.png")).message).toContain("this is an image, not a data set");
   });
 
   test("data after the end of a tar that are no archive", async () => {
