@@ -7,9 +7,17 @@ export function readRowsOf<T>(path: string, parse: (text: string) => T[]): T[] {
   try {
     return parse(readFileSync(path, "utf8"));
   } catch (cause) {
-    throw new Error(`${path}: ${(cause as Error).message}`, { cause });
+    const { message, code } = cause as NodeJS.ErrnoException;
+    throw new Error(`${path}: ${code === undefined ? message : (REASONS[code] ?? code)}`, { cause });
   }
 }
+
+/** What the system's codes say, without its call and path. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  EISDIR: "this is a folder",
+  EACCES: "it may not be read",
+};
 
 /**
  * Writes to a temporary file and renames it, so that the old one is kept if the disk is full. A link keeps its place, and a

@@ -3,7 +3,7 @@
  * Progress goes to stderr.
  */
 import { parseArgs } from "node:util";
-import { regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
+import { goesWith, regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
 import { CLOCKS, type Clock, RUNS, SETTINGS, type Settings } from "./settings.ts";
 
@@ -104,6 +104,7 @@ async function main(): Promise<number> {
     if (values.against === undefined && values[name])
       throw new UsageError(`--${name} goes with --compare or --against`);
   }
+  goesWith(values, "markdown", ["table", "against"]);
   const settings: { -readonly [K in keyof Settings]: Settings[K] } = { ...SETTINGS[values.quick ? "quick" : "full"] };
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
   const filter = regularExpression("--filter", values.filter);

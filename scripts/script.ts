@@ -23,9 +23,21 @@ export async function runScript(main: () => Promise<number>): Promise<void> {
     }
     const { message, code } = error as Error & { code?: string };
     const usage = error instanceof UsageError || code?.startsWith("ERR_PARSE_ARGS");
-    console.error(`error: ${message}${usage ? "\n    hint: --help lists the options" : ""}`);
+    console.error(`error: ${withoutAdvice(message)}${usage ? "\n    hint: --help lists the options" : ""}`);
     process.exitCode = usage ? 2 : 1;
   }
+}
+
+/** What parseArgs says of a value with a dash in front, `--workers -1`, in the words of the others. */
+export function withoutAdvice(message: string): string {
+  const [, option] = /^Option '(?:-\w, )?(--[\w-]+)' argument is ambiguous/.exec(message) ?? [];
+  return option === undefined ? message : `${option} needs a value; of one that begins with a dash, ${option}=VALUE`;
+}
+
+/** @throws UsageError if an option is given without any of those that it goes with */
+export function goesWith(values: Readonly<Record<string, unknown>>, option: string, others: readonly string[]): void {
+  if (!values[option] || others.some((other) => values[other])) return;
+  throw new UsageError(`--${option} goes with ${others.map((other) => `--${other}`).join(" or ")}`);
 }
 
 /** A number of rounds and the like. @throws UsageError */

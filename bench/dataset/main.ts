@@ -1,6 +1,6 @@
 /** `npm run bench:dataset`: what batches and threads are worth over a data set; how, says run.ts. */
 import { parseArgs } from "node:util";
-import { runScript, UsageError, wholeNumber } from "../../scripts/script.ts";
+import { goesWith, runScript, UsageError, wholeNumber } from "../../scripts/script.ts";
 
 const QUESTIONS = 500;
 const PARTS = 5;
@@ -43,6 +43,7 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  goesWith(values, "markdown", ["table"]);
   const { command } = values;
   const questions = wholeNumber("--questions", values.questions);
   const parts = wholeNumber("--parts", values.parts);

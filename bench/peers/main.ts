@@ -1,6 +1,6 @@
 /** `npm run bench:peers`: compares this project's kernels with other engines; how, says run.ts. */
 import { parseArgs } from "node:util";
-import { regularExpression, runScript, UsageError, wholeNumber } from "../../scripts/script.ts";
+import { goesWith, regularExpression, runScript, UsageError, wholeNumber } from "../../scripts/script.ts";
 import { ENGINE_NAMES, type EngineName } from "./engine.ts";
 
 /** `turnMs`: least time of a turn. */
@@ -43,6 +43,7 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  goesWith(values, "markdown", ["table"]);
   const filter = regularExpression("--filter", values.filter);
   const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);

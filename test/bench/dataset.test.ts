@@ -1,5 +1,5 @@
 /** bench:dataset: the table of its rows, and with INSTRUCTBLIP_TEST_ALL=1 a small run as a user starts it. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -12,6 +12,7 @@ import {
   replaceDataInDocs,
   SETTINGS,
 } from "../../bench/dataset/results.ts";
+import { readRowsOf } from "../../bench/files.ts";
 import { compiled } from "../compiled.ts";
 import { ALL } from "../rounds.ts";
 import { temporaryFolder } from "../temporary.ts";
@@ -71,6 +72,20 @@ test("docs/benchmarks.md has the table of the committed rows", () => {
   expect(filled).toContain("| batches, threads (3) |");
   expect(replaceDataInDocs(filled, ROWS)).toBe(filled);
   expect(() => replaceDataInDocs("", ROWS)).toThrow("<!-- dataset:begin -->");
+});
+
+test("arguments that are refused before anything is measured", () => {
+  const gone = "gone.jsonl";
+  for (const [args, message] of [
+    [["--markdown"], "error: --markdown goes with --table\n    hint: --help lists the options"],
+    [["--workers", "-1"], "error: --workers needs a value; of one that begins with a dash, --workers=VALUE\n    hint"],
+  ] as const) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [compiled("bench/dataset/main.ts"), ...args], {
+      encoding: "utf8",
+    });
+    expect({ status, stdout, stderr }).toEqual({ status: 2, stdout: "", stderr: expect.stringContaining(message) });
+  }
+  expect(() => readRowsOf(gone, parseDataRows)).toThrow(/^gone\.jsonl: no such file$/);
 });
 
 test.runIf(ALL).each(["evaluate", "generate"])("a small run of %s", (command) => {
