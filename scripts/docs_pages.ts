@@ -196,6 +196,7 @@ export function presetsPage(): string {
 ${GENERATED}
 
 A task of \`instructblip evaluate\` may name a preset, and override any part of it: \`{"preset": "lavis-gqa-vicuna"}\`.
+The report then says which parts are overridden. A preset of LAVIS for Vicuna or for T5 is refused for any other language model.
 \`instructblip evaluate --list-presets\` prints this table.
 
 ## As LAVIS to the token

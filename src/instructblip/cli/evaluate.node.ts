@@ -15,6 +15,7 @@ import {
   predictionReader,
   type Settings,
 } from "../evaluation/prediction_file.ts";
+import { expectPresetModel } from "../evaluation/preset_of_task.ts";
 import type { Shard } from "../evaluation/shards.ts";
 import { type Prediction, summarize } from "../evaluation/summary.ts";
 import type { Question, Task } from "../evaluation/task.ts";
@@ -106,6 +107,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
   const folder = await openModelFolder(evaluation.model, run);
   const { image_transform } = task;
   const processor = await AutoProcessor.from_pretrained(folder, image_transform ? { image_transform } : {});
+  expectPresetModel(task, (await folder.config()).text_config.model_type);
   await checkModelDownload(folder, dtype);
   const settings: Settings = {
     version,

@@ -24,6 +24,9 @@ import type { MetricName } from "./metrics.ts";
 /** Synonyms (verbalisers) of each candidate. */
 export type Candidates = readonly (readonly string[])[];
 
+/** Language models of LAVIS's InstructBLIP. */
+export type PresetModel = "vicuna" | "t5";
+
 export interface Preset {
   readonly prompt: string;
   readonly metric: MetricName;
@@ -31,6 +34,8 @@ export interface Preset {
   readonly generation: GenerationOptions;
   /** Prompts and penalties to LAVIS's token; see {@link Task.lavis}. */
   readonly lavis?: true;
+  /** The only language model that it is for. Default: any. */
+  readonly model?: PresetModel;
   /** Default: the model's own, which is blip_image_eval. */
   readonly image_transform?: ImageTransform;
   /** Candidates: the same for all questions, or the name of their field; null if the task must give them. */
@@ -108,10 +113,11 @@ const LAVIS_QUESTIONS: Readonly<Record<string, LavisQuestion>> = {
 };
 /** predict_answers()' own length penalties, and the start token that max_len counts. */
 const MODELS = { vicuna: { length_penalty: 0, start: 1 }, t5: { length_penalty: -1, start: 0 } };
+const EACH_MODEL = Object.entries(MODELS) as [PresetModel, (typeof MODELS)[PresetModel]][];
 const lavisQuestions = Object.entries(LAVIS_QUESTIONS).flatMap(([name, { most = 10, ...preset }]) =>
-  Object.entries(MODELS).map(([model, { length_penalty, start }]): [string, Preset] => {
+  EACH_MODEL.map(([model, { length_penalty, start }]): [string, Preset] => {
     const generation = { num_beams: 5, max_new_tokens: most - start, repetition_penalty: 1.5, length_penalty };
-    return [`lavis-${name}-${model}`, { ...preset, generation, lavis: true }];
+    return [`lavis-${name}-${model}`, { ...preset, generation, lavis: true, model }];
   }),
 );
 
@@ -140,12 +146,12 @@ const LAVIS_CAPTIONS: Readonly<Record<string, Pick<Preset, "prompt" | "image_tra
   },
 };
 const lavisCaptions = Object.entries(LAVIS_CAPTIONS).flatMap(([name, preset]) =>
-  Object.entries(MODELS).map(([model, { start }]): [string, Preset] => {
+  EACH_MODEL.map(([model, { start }]): [string, Preset] => {
     const generation: GenerationOptions = {
       ...{ num_beams: 5, max_new_tokens: 80 - start, min_new_tokens: 9, length_penalty: 1, repetition_penalty: 1.15 },
     };
     const full = `lavis-${name}${model === "t5" ? "-t5" : ""}`;
-    return [full, { ...preset, generation, metric: "cider", lavis: true }];
+    return [full, { ...preset, generation, metric: "cider", lavis: true, model }];
   }),
 );
 const SHORT_ANSWER = "Question: {question} Short answer:";

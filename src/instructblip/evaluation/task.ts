@@ -148,7 +148,8 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
   }
   if (mode === "generate") {
     for (const field of ["candidates", "ranking"]) {
-      if (Object.hasOwn(value, field)) bad(`${fileName}: ${field} are for the mode "rank_answers"`);
+      if (Object.hasOwn(value, field))
+        bad(`${fileName}: ${field} ${field === "ranking" ? "is" : "are"} for the mode "rank_answers"`);
     }
     if ((METRICS[metric as MetricName] as Metric).candidates) {
       bad(`${fileName}: ${metric} needs candidates`, 'write "candidates": ["yes", "no"], or {"field": "choices"}');

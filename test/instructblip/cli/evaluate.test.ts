@@ -228,6 +228,7 @@ describe("evaluate", () => {
     expect(await refused()).toMatch(/task\.json: there are no candidates to rank/);
     await rm(task);
     expect(await refused()).toMatch(/--task .*task\.json: no such file/);
+    expect(await refused(...evaluate.with(4, "lavis-gqa-t5"))).toMatch(/of a preset: \{"preset": "lavis-gqa-t5"\}/);
     expect(await refused("merge", data)).toMatch(/data\.jsonl: no such file/);
     await writeFile(data, "");
     expect(await refused("merge", data)).toMatch(/data\.jsonl: the file is empty/);
@@ -288,6 +289,9 @@ it("answers by a preset as LAVIS does", async () => {
   expect(await predicted({ preset: "lavis-vqa-vicuna" }, "vqa", /lavis +to the token\nimages +blip_image_eval\n/)).toBe(
     text,
   );
+  await writeFile(task, '{"preset": "lavis-vqa-t5"}');
+  const other = await cli(["evaluate", "--model", model, "--task", task, "--data", data]);
+  expect([other.code, other.stderr]).toEqual([EXIT.refused, expect.stringContaining('hint: use "lavis-vqa-vicuna"')]);
   const prompt = "Question: {question} Short answer:";
   const ranked = { lavis: true, prompt, candidates: { field: "options" }, metric: "exact_match" };
   const best = candidates[segments[2].ranks[0]];

@@ -1,8 +1,11 @@
 /** Task files, lines of data, prompts, presets, and the words that CIDEr counts. */
 import { describe, expect, it } from "vitest";
+import { reportText } from "../../../src/instructblip/cli/report.ts";
 import { METRICS } from "../../../src/instructblip/evaluation/metrics.ts";
+import { expectPresetModel, overridesOf } from "../../../src/instructblip/evaluation/preset_of_task.ts";
 import { PRESETS } from "../../../src/instructblip/evaluation/presets.ts";
 import { ptbTokenize } from "../../../src/instructblip/evaluation/ptb_tokenizer.ts";
+import { summarize } from "../../../src/instructblip/evaluation/summary.ts";
 import { parseQuestion, parseTask, type Task } from "../../../src/instructblip/evaluation/task.ts";
 import type { EngineError } from "../../../src/tensor/errors.ts";
 
@@ -80,7 +83,7 @@ describe("a task", () => {
     [{ ...TASK, candidates: { fields: "x" } }, /^BAD_TASK: .*\{"field": …\}/],
     [{ ...TASK, candidates: { field: "x", file: "y" } }, /^BAD_TASK: .*\{"field": …\}/],
     [{ ...TASK, candidates: ["a"], mode: "generate" }, /^BAD_TASK: .*candidates are for the mode "rank_answers"/],
-    [{ ...TASK, ranking: {} }, /^BAD_TASK: .*ranking are for the mode "rank_answers"/],
+    [{ ...TASK, ranking: {} }, /^BAD_TASK: .*ranking is for the mode "rank_answers"/],
     [{ ...TASK, candidates: ["a"], generation: {} }, /^BAD_TASK: .*generation is for the mode "generate"/],
     [{ ...TASK, candidates: ["a"], ranking: { sum: true } }, /^UNKNOWN_FIELD: .*ranking has no field "sum"/],
     [{ ...TASK, candidates: ["a"], ranking: { reduction: "max" } }, /^BAD_TASK: .*"sum" or "mean"/],
@@ -135,6 +138,63 @@ describe("a task that ranks", () => {
     expect(refusal(() => parseTask(text.replace("answers", "none"), "t.json", read))).toMatch(
       /no candidates in "none\.txt"/,
     );
+  });
+
+  it("has a preset of its language model, or of any", () => {
+    const refused = (preset: string, type: string) => refusal(() => expectPresetModel({ preset }, type));
+    expect(refused("lavis-gqa-t5", "llama")).toMatch(
+      /^BAD_TASK: the preset "lavis-gqa-t5" is of t5, the model of "llama"\n/,
+    );
+    for (const [preset, type, hint] of [
+      ["lavis-gqa-t5", "llama", 'use "lavis-gqa-vicuna"'],
+      ["lavis-textvqa-vicuna", "t5", 'use "lavis-textvqa-t5"'],
+      ["lavis-nocaps", "t5", 'use "lavis-nocaps-t5"'],
+      ["lavis-nocaps", "opt", "write its prompt and generation into the task, without the preset"],
+    ]) {
+      expect(() => expectPresetModel({ preset }, type)).toThrow(expect.objectContaining({ hint }));
+    }
+    for (const preset of ["lavis-gqa-vicuna", "lavis-nocaps", "lavis-vsr", "paper-gqa", null]) {
+      expectPresetModel({ preset }, "llama");
+    }
+  });
+
+  it.each([
+    [{ preset: "lavis-gqa-t5" }, []],
+    [{ preset: "lavis-gqa-t5", generation: { num_beams: 5 } }, []],
+    [
+      { preset: "lavis-gqa-t5", generation: { num_beams: 2, beam_rules: "5" } },
+      ["generation.num_beams", "generation.beam_rules"],
+    ],
+    [{ preset: "lavis-gqa-t5", lavis: false, image_transform: "clip_image_eval" }, ["lavis", "image_transform"]],
+    [{ preset: "lavis-gqa-t5", candidates: ["a", "b"] }, ["mode"]],
+    [{ preset: "lavis-hatefulmemes" }, []],
+    [
+      { preset: "lavis-hatefulmemes", candidates: [["no"], ["yes"]], ranking: { n_segments: 2 } },
+      ["candidates", "ranking.n_segments"],
+    ],
+    [{ preset: "paper-msvd-qa", candidates: ["a"] }, []],
+    [{ prompt: "x", metric: "exact_match", lavis: true }, []],
+  ])("%j replaces %j of its preset", (given, replaced) => {
+    expect(overridesOf(parseTask(JSON.stringify(given), "t.json"))).toEqual(replaced);
+  });
+
+  it.each([
+    [{ preset: "lavis-gqa-t5" }, /\nlavis +to the token\n/],
+    [
+      { preset: "lavis-gqa-t5", generation: { beam_rules: "5" } },
+      /\noverridden +generation\.beam_rules of the preset\nlavis +true\n/,
+    ],
+    [{ preset: "paper-gqa", lavis: true }, /\noverridden +lavis of the preset\nlavis +true\n/],
+    [{ prompt: "x", metric: "exact_match", lavis: true }, /\nlavis +true\n/],
+  ])("%j is reported as it is", (given, said) => {
+    const made = parseTask(JSON.stringify(given), "t.json");
+    const [shard, none] = [
+      { i: 0, n: 1 },
+      { version: "0", model: "m", model_sha256: "", dtype: "f32", data: "d" },
+    ];
+    const text = reportText(summarize(made.metric, []), { ...none, data_sha256: "", task: made, questions: 1, shard });
+    expect(text).toMatch(said);
+    expect(text).toMatch(/\ndata +d, 1 question\n$/);
   });
 
   it("may have a ranked preset generate after all", () => {

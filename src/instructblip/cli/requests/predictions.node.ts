@@ -10,6 +10,7 @@ import type { Field } from "../../data/columns.ts";
 import { openDataSet } from "../../data/data_set.node.ts";
 import { onlyJsonl } from "../../data/format.ts";
 import { type PredictionFile, predictionReader } from "../../evaluation/prediction_file.ts";
+import { PRESETS } from "../../evaluation/presets.ts";
 import { hasSlot, parseTask, type Question, questionOf, type Task } from "../../evaluation/task.ts";
 import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
@@ -23,7 +24,10 @@ const MAX_CONFIG_BYTES = 2 ** 20;
 /** @throws InputError NOT_FOUND, BAD_TASK and those of {@link parseTask} */
 export async function readTask(path: string): Promise<Task> {
   const found = await stat(path).catch(() => undefined);
-  if (!found?.isFile()) throw new InputError("NOT_FOUND", `--task ${path}: ${found ? "not a file" : "no such file"}`);
+  if (!found?.isFile()) {
+    const hint = Object.hasOwn(PRESETS, path) ? `a task is a file; of a preset: {"preset": "${path}"}` : undefined;
+    throw new InputError("NOT_FOUND", `--task ${path}: ${found ? "not a file" : "no such file"}`, { hint });
+  }
   if (found.size > MAX_TASK_BYTES) throw new InputError("BAD_TASK", `--task ${path}: too large for a task file`);
   return parseTask(await readFile(path, "utf8"), path, (name) => readBeside(path, name));
 }
