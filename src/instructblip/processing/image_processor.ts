@@ -36,6 +36,15 @@ const isOfFiles = (name: string) => Object.hasOwn(DEFAULTS, name) || name === "i
 /** Most images of a batch; at 224 x 224 their pixel_values take 308 MB. */
 export const MAX_IMAGES = 512;
 
+/** image_transform of a call, to replace a file's. @throws InputError IMAGE_OPTION */
+export function givenTransform(image_transform: ImageTransform | undefined): JsonRecord {
+  if (image_transform === undefined) return {};
+  IMAGE.image_transform.row.check("image_transform", image_transform, 0, (message, hint) => {
+    throw new InputError("IMAGE_OPTION", message, { hint });
+  });
+  return { image_transform };
+}
+
 /** Converts decoded images to `pixel_values`. */
 export class BlipImageProcessor {
   readonly config: Readonly<JsonRecord>;
@@ -67,14 +76,14 @@ export class BlipImageProcessor {
    * Reads processor_config.json (transformers 5, nested under `image_processor`) or preprocessor_config.json (4).
    *
    * @param image_transform replaces the file's
-   * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
+   * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE; InputError IMAGE_OPTION
    */
   static async from_pretrained(
     folder: Folder,
     backend?: ImageBackend,
     image_transform?: ImageTransform,
   ): Promise<BlipImageProcessor> {
-    const more = image_transform === undefined ? {} : { image_transform };
+    const more = givenTransform(image_transform);
     const files = JsonFolder.of(folder);
     const nested = (await files.json("processor_config.json"))?.image_processor;
     if (nested !== undefined) {
@@ -179,6 +188,10 @@ function settingsOf(given: Readonly<JsonRecord>, backend: ImageBackend, fail: Fa
   }
   const [height, width] = sidesOf(size)!;
   if (values.image_transform === "clip_image_eval") {
+    if (!values.do_resize) {
+      const hint = 'image_transform: "blip_image_eval" with do_resize: false leaves images as they are';
+      fail('image_transform "clip_image_eval" has no effect: do_resize is false', hint);
+    }
     const isLavis = height === width && resample === RESAMPLING.bicubic && backend === "pil";
     if (!isLavis) fail('image_transform "clip_image_eval" is of a square size, resample 3 and the backend "pil"');
   }

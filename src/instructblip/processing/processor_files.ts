@@ -14,7 +14,7 @@ import type { OpenFolderOptions } from "../pretrained/hub/hub.ts";
 import { type ModelFolder, openPretrained } from "../pretrained/model_folder.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { BlipImageProcessor } from "./image_processor.ts";
+import { BlipImageProcessor, givenTransform } from "./image_processor.ts";
 import type { ImageTransform } from "./image_transform.ts";
 import type { ImageBackend } from "./resize.ts";
 
@@ -111,7 +111,7 @@ async function readVideoProcessor(
   if ((config as JsonRecord).do_sample_frames) {
     throw new ConfigError("CONFIG_IMAGE", `${file}: do_sample_frames is not supported: the caller picks the frames`);
   }
-  const more = image_transform === undefined ? {} : { image_transform };
+  const more = givenTransform(image_transform);
   return new BlipImageProcessor({ ...(config as JsonRecord), ...more }, file, backend);
 }
 

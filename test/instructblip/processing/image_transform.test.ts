@@ -71,6 +71,14 @@ describe("image transforms", () => {
     const bad = { image_transform: "clip_image_eval" } as const;
     expect(() => plain.preprocess([image], { ...bad, resample: 2 })).toThrow(/IMAGE_OPTION|square/);
     expect(() => plain.preprocess([image], { ...bad, size: [28, 30] })).toThrow(/square/);
+    expect(() => plain.preprocess([image], { ...bad, do_resize: false })).toThrow(/has no effect: do_resize is false/);
+    expect(() => new BlipImageProcessor({ ...bad, do_resize: false })).toThrow(/has no effect: do_resize is false/);
+    const asIs = own.preprocess([image], { image_transform: "blip_image_eval", do_resize: false });
+    expect(asIs.shape).toEqual([1, 3, 30, 50]);
+    const unknown = InstructBlipProcessor.from_pretrained(goldenFolder("plain_f32"), { image_transform: "x" as never });
+    await expect(unknown).rejects.toThrow(
+      expect.objectContaining({ code: "IMAGE_OPTION", message: expect.stringMatching(/^image_transform must be/) }),
+    );
     expect(() => new BlipImageProcessor({ ...bad }, "f", "torchvision")).toThrow(/pil/);
   });
 });
