@@ -271,6 +271,7 @@ function take(
   name: string,
   options: DecodeOptions,
 ): RgbImage | RgbaImage | PixelTensor | (() => Promise<RgbImage>) {
+  expectImage(image, name);
   if (typeof image === "string") return () => readImage(image, name, options);
   // By class name: an object of another window is not an instance of this window's classes.
   switch (classOf(image)) {
@@ -298,13 +299,24 @@ function take(
     pixels.catch(() => {}); // thrown where it is awaited, which may be later, or never if another image fails first
     return () => pixels;
   }
-  if (isPixels(image)) return image;
-  throw notAnImage(image, name);
+  return image as RgbImage | RgbaImage | PixelTensor;
 
   function fileOf(bytes: Uint8Array): () => Promise<RgbImage> {
     const copy = bytes.slice();
     return () => readImage(copy, name, options);
   }
+}
+
+/** The classes of files, by name. */
+const FILES = [
+  ...["URL", "Blob", "File", "Response", "ArrayBuffer", "SharedArrayBuffer"],
+  ...["Uint8Array", "Uint8ClampedArray", "DataView"],
+];
+
+/** Whether it is of a kind that images are given as; reads nothing. @throws InputError BAD_PIXELS */
+export function expectImage(image: unknown, name: string): void {
+  const isKnown = FILES.includes(classOf(image)) || isDrawable(image) || isPixels(image);
+  if (typeof image === "string" ? image === "" : !isKnown) throw notAnImage(image, name);
 }
 
 function notAnImage(image: unknown, name: string): InputError {
@@ -315,7 +327,8 @@ function notAnImage(image: unknown, name: string): InputError {
   else if (typeof (image as { getContext?: unknown } | null)?.getContext === "function") {
     hint = 'of a canvas give canvas.getContext("2d").getImageData(0, 0, width, height)';
   } else if (kind === "SVGSVGElement" || kind === "SVGImageElement") hint = "draw it on a canvas, and give that";
-  return new InputError("BAD_PIXELS", `${name} cannot be ${kind === "Object" ? shown(image) : kind}`, { hint });
+  const isPlain = typeof image !== "object" || ["Null", "Object", "Array"].includes(kind);
+  return new InputError("BAD_PIXELS", `${name} cannot be ${isPlain ? shown(image) : kind}`, { hint });
 }
 
 /** @throws InputError IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, BAD_PIXELS */

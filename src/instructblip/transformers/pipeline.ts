@@ -17,7 +17,7 @@ import type { ModelInputs } from "../pretrained/inputs.ts";
 import type { FromPretrainedOptions } from "../pretrained/load.ts";
 import { ModelFolder } from "../pretrained/model_folder.ts";
 import { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
-import type { ImageInput, ProcessorOptions } from "../processing/processor_input.ts";
+import { expectImage, type ImageInput, type ProcessorOptions } from "../processing/processor_input.ts";
 import type { ImageBackend } from "../processing/resize.ts";
 import type { DecodeOptions } from "../tokenizer/types.ts";
 import { GenerationConfig, type GenerationFields } from "./generation_config.ts";
@@ -221,7 +221,7 @@ function read<O>(task: string, given: readonly unknown[], images: string, known:
   const generating = Object.fromEntries(
     ["num_beams", "do_sample", "padding", "max_length"].map((name) => [name, toKwargs]),
   );
-  refuseUnknown(task, options, [images, ...known], generating);
+  refuseUnknown(task, options, [...new Set([images, ...known])], generating);
   return { ...options, ...(image && { [images]: image[images] }) } as O;
 }
 
@@ -240,6 +240,13 @@ function itemsOf<T>(task: string, name: string, value: OneOrMany<T> | null | und
   if (items.length > 0) return items;
   const got = Array.isArray(value) ? "an empty list" : value === undefined ? "nothing" : shown(value);
   throw new InputError("NO_INPUT", `${task} needs ${name}, got ${got}`, { hint });
+}
+
+/** The images of what is one or a list, which are read one by one. @throws InputError NO_INPUT, BAD_PIXELS */
+function imagesOf(...given: Parameters<typeof itemsOf<ImageInput>>): readonly ImageInput[] {
+  const images = itemsOf(...given);
+  for (const [i, one] of images.entries()) for (const image of [one].flat()) expectImage(image, `image ${i}`);
+  return images;
 }
 
 /** The texts of what is one or a list. @throws InputError NO_INPUT, BAD_PROMPT */
@@ -307,7 +314,7 @@ class VisualQuestionAnswering extends Pipeline {
       names,
     );
     const usage = 'pipe(image, "What is this?")';
-    const images = itemsOf(this.task, "image", image, usage);
+    const images = imagesOf(this.task, "image", image, usage);
     const questions = textsOf(this.task, "question", question, usage);
     if ((top_k ?? 1) !== 1) {
       throw new InputError("UNSUPPORTED_OPTION", `top_k is ${shown(top_k)}: these models write one answer`, {
@@ -336,7 +343,7 @@ class ImageToText extends Pipeline {
       "images",
       names,
     );
-    const all = itemsOf(this.task, "images", images, "captioner(image)");
+    const all = imagesOf(this.task, "images", images, "captioner(image)");
     if ((prompt ?? null) === null && "qformer_tokenizer" in this.processor) {
       throw new InputError(
         "NO_INPUT",

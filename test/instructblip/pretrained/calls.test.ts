@@ -212,6 +212,11 @@ describe("options in a second object, as Python's keyword arguments", () => {
       (more) => model.get_image_features(given, { observe: more } as never),
       "did you mean observer?",
     ],
+    [
+      "get_image_features, an input",
+      () => model.get_image_features({ pixel_value: 5 } as never),
+      "did you mean pixel_values?",
+    ],
     ["get_qformer_features", (more) => model.get_qformer_features(given, {}, more), "takes 2 arguments"],
     ["rank_answers", () => model.rank_answers({ ...given, candidate: [[5]] } as never), "did you mean candidates?"],
     [
