@@ -106,7 +106,9 @@ async function savedFiles(path: string, split: string | undefined): Promise<File
   const state = await jsonIn(path, STATE);
   if (!state) return undefined;
   if (split !== undefined && state._split !== split) {
-    throw new InputError("UNKNOWN_SPLIT", `--split ${split}: ${path} is the split ${quote(String(state._split))}`);
+    const { _split: own } = state;
+    const what = typeof own === "string" ? `the split ${quote(own)}` : "of no split";
+    throw new InputError("UNKNOWN_SPLIT", `--split ${split}: ${path} is ${what}`, { hint: "leave --split out" });
   }
   const named = (key: string) => {
     const given = state[key] ?? [];

@@ -130,13 +130,15 @@ export function requestOf(
   }
   if (rows?.length === 0) throw new InputError("BAD_PIXELS", "the list of images is empty");
   if (rows && prompts && rows.length !== prompts.length) {
-    throw new InputError("BATCH_MISMATCH", `${rows.length} images but ${prompts.length} texts`, {
+    throw new InputError("BATCH_MISMATCH", `${count(rows, "image")} but ${count(prompts, "text")}`, {
       hint: "the model takes one text for each image; of several images for a text give a list: images: [[image, image]]",
     });
   }
   const several = Array.isArray(images) && images.some(Array.isArray);
   return { rows, several, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
 }
+
+const count = ({ length }: readonly unknown[], what: string) => `${length} ${what}${length === 1 ? "" : "s"}`;
 
 /** As `optionsOf`, except for images, which {@link pixelsOf} copies. */
 function argumentsOf(given: readonly unknown[]): Record<string, unknown> {

@@ -249,6 +249,7 @@ describe("what is refused", () => {
   test("a split that is not named, or that there is not", async () => {
     expect(await refusal("hub")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /"test", "train"/ });
     expect(await refusal("saved_dict")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /"train", "test"/ });
+    expect((await refusal("chosen", "dev")).message).toMatch(/is of no split\n.*leave --split out/);
     expect(await refusal("hub", "dev")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /dev/ });
     expect(await rowsOf("saved_dict", "train")).toHaveLength(3);
     expect((await rowsOf("saved_dict", "train"))[0]!.id).toBe(questions[1]!.id);

@@ -39,6 +39,7 @@ describe("a refusal", () => {
   ] as const)("of %s with %i bytes left proposes what fits", (dtype, bytes, hint) => {
     const error = refusal(() => expectFits(checkpoint, left(bytes), dtype));
     expect(error).toMatchObject({ code: "BUDGET", hint: expect.stringContaining(hint) });
+    expect(error.message).toMatch(/the memory budget has .* left\n.*INSTRUCTBLIP_MEMORY_BUDGET/);
     expect(() => expectFits(checkpoint, left(weightBytes(checkpoint, dtype)), dtype)).not.toThrow();
   });
 

@@ -74,7 +74,7 @@ describe("the processor", async () => {
     const call = (images: string[][], text: string, options = {}) => processor({ images, text: [text], ...options });
     await expect(call([[a, b]], "<image> what?")).rejects.toThrow(/text 0 has 1 times "<image>" for 2 images/);
     await expect(call([[a, b]], "what?", { max_length: 40 })).rejects.toThrow(/not with several images/);
-    await expect(call([[a, b], [a]] as string[][], "what?")).rejects.toThrow(/2 images but 1 texts/);
+    await expect(call([[a, b], [a]] as string[][], "what?")).rejects.toThrow(/2 images but 1 text\n/);
     await expect(processor({ images: [a, b], text: "what?" })).rejects.toThrow(
       expect.objectContaining({ hint: expect.stringContaining("[[image, image]]") }),
     );

@@ -42,8 +42,9 @@ export function expectFits(
   const read = { tensors: new Map([...tensors].filter(([key]) => isRead(key))) };
   const bytes = weightBytes(read, dtype);
   if (bytes <= left) return;
-  const message = `${name}: its weights take ${formatBytes(bytes)}, and the device has ${formatBytes(left)} left`;
-  throw new DeviceError("BUDGET", message, { hint: proposal(read, left) });
+  const message = `${name}: its weights take ${formatBytes(bytes)}, and the memory budget has ${formatBytes(left)} left`;
+  const hint = `${proposal(read, left)}; the budget is memory_budget, else INSTRUCTBLIP_MEMORY_BUDGET`;
+  throw new DeviceError("BUDGET", message, { hint });
 }
 
 /** An out-of-memory error of weights, with what they take. Other errors are returned unchanged. */
