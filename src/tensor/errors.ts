@@ -87,33 +87,24 @@ export class NumericError extends EngineError {
 const MOST_STEPS = 2 ** 25;
 
 /**
- * The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting: by its letters, of equally
- * close ones one that the name abbreviates, as img does image; else because it is `name` with words left out, as `max_tokens`
- * is max_new_tokens. Among very many it looks at the first.
+ * The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting: by its letters, else
+ * because it is `name` with words left out, as `max_tokens` is max_new_tokens. Among very many it looks at the first.
  */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   let left = MOST_STEPS;
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
-    if (Math.abs(candidate.length - name.length) > bestDistance) continue; // so is the distance
+    if (Math.abs(candidate.length - name.length) >= bestDistance) continue; // the distance is no less
     left -= (name.length + 1) * (candidate.length + 1);
     if (left < 0) break;
     const distance = editDistance(name, candidate);
-    const isCloser = best !== undefined && abbreviates(name, candidate) && !abbreviates(name, best);
-    if (distance < bestDistance || (distance === bestDistance && isCloser)) {
+    if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
     }
   }
   return best ?? withItsWords(name, candidates);
-}
-
-/** Whether `text` has the letters of `name` in their order. */
-function abbreviates(name: string, text: string): boolean {
-  let at = 0;
-  for (const letter of text) if (letter === name[at]) at++;
-  return at === name.length;
 }
 
 /** The one candidate with the fewest words that has all of the name's, if these are more than half of its letters. */

@@ -38,12 +38,3 @@ test.each([
   const names = ["max_new_tokens", "min_new_tokens", "num_beams", "top_k", "suppress_tokens", "seed"];
   expect(errors.nearest(name, names)).toBe(meant);
 });
-
-test("of equally close names the one that is abbreviated is meant", () => {
-  for (const names of [
-    ["id", "image", "text"],
-    ["image", "id", "text"],
-  ]) {
-    expect(errors.nearest("img", names)).toBe("image");
-  }
-});

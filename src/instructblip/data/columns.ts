@@ -51,7 +51,8 @@ export function columnsOf(
   for (const [field, { option, names: usual }] of Object.entries(FIELDS) as [Field, (typeof FIELDS)[Field]][]) {
     const asked = options[option];
     if (asked !== undefined && !names.includes(asked)) {
-      const close = nearest(asked, names);
+      // Another of a field's usual names means the column that has one: img means image, however close id is.
+      const close = (usual.includes(asked) && usual.find((name) => names.includes(name))) || nearest(asked, names);
       throw new InputError(
         "UNKNOWN_COLUMN",
         `${where}: ${flagOf(option)}: there is no column ${quote(asked)}; ${listOfColumns(names)}`,

@@ -216,6 +216,8 @@ describe("what is refused, before the model is loaded", () => {
     expect(await evaluate(join(folder, "other_names.parquet"), "--image-column", "pictures")).toMatch(
       /--image-column: there is no column "pictures"; the columns are .*\n.*did you mean "picture"/,
     );
+    // Not id, which is as close.
+    expect(await evaluate(join(folder, "paths.jsonl"), "--image-column", "img")).toMatch(/did you mean "image"/);
     expect(await evaluate(join(folder, "paths.jsonl"), "--answer-column", "x")).toMatch(
       /no column "x"; the columns are id, /,
     );
