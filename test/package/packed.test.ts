@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync,
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { build, transformSync } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PATIENT } from "../compiled.ts";
 import { withoutDawn } from "../dawn.ts";
@@ -164,6 +164,9 @@ test("its doctor finds kernels, references and the embedded checkpoint", () => {
   expect(stdout).toMatch(/^verdict +this adapter computes right$/m);
 });
 
+/** The program of all listings but those of docs/from_transformers.md, as TypeScript. */
+const PROGRAM = "listings.mts";
+
 /** The listings of a page. */
 const listingsOf = (page: string) =>
   [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
@@ -207,7 +210,7 @@ describe("README and docs", () => {
       .replaceAll('"Salesforce/blip2-itm-vit-g"', JSON.stringify(goldenFolder("itm")))
       .replaceAll("10_000", "600_000") // a slow machine's
       .replaceAll('"qformer.**"', ALL ? '"qformer.**"' : '"qformer.layers"');
-    return `${importsFrom("")}${importsFrom("/tensor")}${SERVER}\n${text}\nprocess.exit();`;
+    return `${importsFrom("")}${importsFrom("/tensor")}\n${text}`;
   }
 
   /** Has https://example.org/instructblip serve the embedded checkpoint. */
@@ -271,7 +274,11 @@ describe("README and docs", () => {
 
   let outcome: Outcome;
   beforeAll(() => {
-    writeFileSync(join(project, "listings.mjs"), programOf(Object.keys(SHOWN)));
+    const program = programOf(Object.keys(SHOWN));
+    const host = "declare const process: { stdout: { write(text: string): void } };";
+    writeFileSync(join(project, PROGRAM), `${program}\n${host}\n`);
+    const { code } = transformSync(program, { loader: "ts", target: "es2022" });
+    writeFileSync(join(project, "listings.mjs"), `${SERVER}\n${code}\nprocess.exit();`);
     outcome = node("listings.mjs");
   });
 
@@ -314,7 +321,7 @@ describe("TypeScript, strict, with the libraries' types checked", () => {
     node(
       join(MODULES, COMPILERS[version]),
       ...["--noEmit", "--strict", "--skipLibCheck", `${version === 7}`, "--skipDefaultLibCheck"],
-      ...["--exactOptionalPropertyTypes", "false"],
+      ...["--exactOptionalPropertyTypes", "false", "--noUncheckedIndexedAccess"],
       ...["--target", "es2022", ...options, ...files],
     );
 
@@ -336,7 +343,7 @@ describe("TypeScript, strict, with the libraries' types checked", () => {
   test.runIf(ALL)("as a bundler finds it for a browser", () => expect(tsc(5, ["use.mts"], ...BROWSER)).toEqual(right));
   test.each<[string, string[], string[]]>([
     ["node16", ["use.mts"], ["--module", "node16"]],
-    ["nodenext", ["use.mts", "use.cts", ...listings], ["--module", "nodenext"]],
+    ["nodenext", ["use.mts", "use.cts", PROGRAM, ...listings], ["--module", "nodenext", "--lib", "es2023,dom"]],
     ["a bundler for Node", ["use.mts"], ["--module", "esnext", "--moduleResolution", "bundler"]],
     ["a bundler for a browser", ["use.mts"], BROWSER],
   ])("as %s finds it, by TypeScript 7", (_, files, options) => expect(tsc(7, files, ...options)).toEqual(right));
