@@ -121,12 +121,12 @@ const inPage = (body: string) => `(async () => { ${HELPERS} ${body} })()`;
 
 /** Refused images, and their errors. */
 const REFUSALS: readonly (readonly [expression: string, message: RegExp])[] = [
-  [`"/none.png"`, /^IMAGE_NOT_FOUND: none\.png: .* 404/],
+  [`"/none.png"`, /^IMAGE_NOT_FOUND: http:\/\/localhost:\d+\/none\.png: .* 404/],
   [`"file:///etc/passwd"`, /^IMAGE_SOURCE: .*"file:" URLs\n.*input type=file/s],
   [`"/none.tif"`, /^IMAGE_FORMAT: .*TIFF file, which browsers do not decode/],
   [`"/"`, /^IMAGE_FORMAT: .*a web page/],
   [`"blob:" + location.origin + "/1234"`, /^IMAGE_NOT_FOUND: image 0: .*revoked/],
-  [`other + "/rgb.png"`, /^HTTP_UNREACHABLE: rgb\.png: the server cannot be reached/],
+  [`other + "/rgb.png"`, /^HTTP_UNREACHABLE: http:\/\/localhost:\d+\/rgb\.png: the server cannot be reached/],
   [`await img(other + "/rgb.png")`, /^IMAGE_SOURCE: image 0: the <img> shows an image of another site.*crossOrigin/s],
   [`draw(await img(other + "/rgb.png"))`, /^IMAGE_SOURCE: image 0: the canvas shows an image of another site/],
   [`new Image()`, /^BAD_PIXELS: image 0: the <img> cannot be loaded/],
