@@ -16,14 +16,12 @@ import { quote, shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/types.ts";
-import type { EmbeddingLanguageModel, LanguageModel } from "../model/language_model.ts";
-import { isDequantized } from "./checkpoint/bitsandbytes.ts";
+import { bind, checkBound, type Loadable, type ModelClass, readOf, refuseScheme } from "./checkpoint/bind.ts";
 import { expectFits, withSizes } from "./checkpoint/fit.ts";
 import { weightsOf } from "./checkpoint/open_weights.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
-import { type ConfigClass, ModelFolder, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
-import { type OtherCheckpoint, otherCheckpoint, otherScheme, prefixOf, quantizationOf } from "./other_checkpoints.ts";
+import { ModelFolder, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
 
@@ -173,32 +171,6 @@ function readComputeDType(given: NonNullable<FromPretrainedOptions["compute_dtyp
 /** Default number of images that a model keeps states of. */
 export const IMAGE_CACHE = 8;
 
-/** The interface of a model for loading. */
-export interface Loadable {
-  /** Absent in models that embed images and texts. */
-  readonly language_model?: EmbeddingLanguageModel & Partial<Pick<LanguageModel, "cacheShape" | "kvCacheDtype">>;
-  /** Compiles the kernels of a first answer. */
-  compile(): Promise<void>;
-}
-
-/** The interface of a model class for from_pretrained(). */
-export interface ModelClass<C extends VisionLanguageConfig, M> {
-  readonly config_class: ConfigClass<C>;
-  /** Names of tensors that a checkpoint may have for another class. */
-  readonly unused?: readonly RegExp[];
-  /** The name that a tensor of a checkpoint has in the model. Default: the same. */
-  tensorName?(name: string): string;
-  new (weights: Weights, config: C): M;
-}
-
-/** Names of tensors in old checkpoints that are not used. */
-const IGNORED = [
-  /^(qformer\.)?embeddings\.position_ids$/,
-  /\.rotary_emb\.inv_freq$/,
-  /^language_model\.encoder\.embed_tokens\.weight$/, // equal to `shared`, if that exists
-  /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
-];
-
 /** A loaded model. */
 export interface Loaded<M> {
   readonly model: M;
@@ -264,7 +236,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     const warnings = [
       ...[folder, folder.base_model, ...folder.adapters].flatMap((part) => part?.warnings ?? []),
       ...checkpoint.warnings,
-      ...check(model, config, bound, checkpoint, Model.unused),
+      ...checkBound(model, config, bound, checkpoint, Model.unused),
       ...setKvCacheDtype(model, kv_cache_dtype),
     ];
     const kept = await warnOnFailure(warnings, () => openWeightCache(bound, weight_cache));
@@ -296,8 +268,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
 async function readConfig<C extends VisionLanguageConfig, M>(Model: ModelClass<C, M>, folder: ModelFolder): Promise<C> {
   await refuseUnheeded(folder);
   const config = await folder.config(Model.config_class);
-  const scheme = otherScheme(fileOf(config));
-  if (scheme) refuseOther(scheme);
+  refuseScheme(config);
   return config;
 }
 
@@ -310,12 +281,6 @@ async function weightsFor(
   if (!Model.tensorName) return checkpoint;
   const named = (info: TensorInfo) => ({ ...info, name: Model.tensorName!(info.name) });
   return checkpoint.map((file) => file.with([...file.tensors.values()].map(named)));
-}
-
-/** The tensors that a model reads. */
-function readOf({ name, tensors }: Checkpoint, unused: readonly RegExp[] = []): Pick<Checkpoint, "name" | "tensors"> {
-  const ignored = [...IGNORED, ...unused];
-  return { name, tensors: new Map([...tensors].filter(([key]) => !ignored.some((pattern) => pattern.test(key)))) };
 }
 
 /**
@@ -443,81 +408,4 @@ async function warnOnFailure<T>(
     warnings.push(`${what}: ${error.message}`);
     return undefined;
   }
-}
-
-/** Checks after all parameters are bound. @returns warnings @throws WeightError VOCAB_MISMATCH */
-function check(
-  { language_model }: Loadable,
-  config: VisionLanguageConfig,
-  weights: Weights,
-  checkpoint: Checkpoint,
-  unused: readonly RegExp[] = [],
-): string[] {
-  const warnings = [...weights.warnings];
-  const leftovers = weights.leftovers([...IGNORED, ...unused]);
-  if (leftovers.length) {
-    warnings.push(
-      `${leftovers.length} tensors of the checkpoint are not used: ${leftovers.slice(0, 5).join(", ")}${leftovers.length > 5 ? ", …" : ""}`,
-    );
-  }
-  const scheme = quantizationOf(fileOf(config));
-  if (scheme && !isDequantized(checkpoint)) {
-    warnings.push(`quantization_config (${scheme}) is not followed: the weights are floats, and stored as dtype says`);
-  }
-  if (!language_model) return warnings;
-  const { image_token, modality, text_config } = config;
-  const rows = language_model.num_embeddings;
-  if (text_config.vocab_size !== rows) {
-    warnings.push(
-      `text_config.vocab_size is ${text_config.vocab_size}, the embedding has ${rows} rows, which are used`,
-    );
-  }
-  if (image_token !== null && image_token >= rows) {
-    const message = `${modality}_token_index is ${image_token}, but the embedding has ${rows} rows`;
-    throw new WeightError("VOCAB_MISMATCH", message);
-  }
-  return warnings;
-}
-
-function refuseOther({ code, what, hint }: OtherCheckpoint, cause?: unknown): never {
-  throw new WeightError(code, `the checkpoint is ${what}`, { hint, cause });
-}
-
-const NO_LANGUAGE_MODEL = "is the language model in a folder of its own? base_model completes a checkpoint by another";
-/** Most missing tensors that an error names. */
-const MISSING_NAMED = 20;
-
-/**
- * Constructs a model with its parameters bound to the checkpoint. @throws WeightError that names the kind of checkpoint, or
- * all missing tensors
- */
-function bind<C extends VisionLanguageConfig, M>(
-  Model: ModelClass<C, M>,
-  weights: Weights,
-  config: C,
-  { tensors }: Checkpoint,
-): M {
-  try {
-    return new Model(weights, config);
-  } catch (error) {
-    if (!(error instanceof WeightError)) throw error;
-    const other = otherCheckpoint(tensors, fileOf(config));
-    if (other) refuseOther(other, error);
-    if (error.code !== "MISSING_TENSORS") throw error;
-    const missing = weights.missing((asked) => new Model(asked, config));
-    if (missing.length < 2) throw error;
-    const named = missing.slice(0, MISSING_NAMED).join(", ");
-    const rest = missing.length > MISSING_NAMED ? ` and ${missing.length - MISSING_NAMED} more` : "";
-    const prefix = prefixOf(tensors);
-    const isTrimmed = missing.every((name) => name.startsWith("language_model."));
-    throw new WeightError("MISSING_TENSORS", `the checkpoint lacks ${missing.length} tensors: ${named}${rest}`, {
-      hint: prefix ? `${prefix.what}: ${prefix.hint}` : isTrimmed ? NO_LANGUAGE_MODEL : `${missing[0]}: ${error.hint}`,
-      cause: error,
-    });
-  }
-}
-
-/** The object of config.json, unknown keys included. */
-function fileOf(config: VisionLanguageConfig): object {
-  return (config as unknown as { toJSON(): object }).toJSON();
 }

@@ -8,9 +8,10 @@ import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Blip2QFormerConfig } from "../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
+import type { Loadable, ModelClass } from "./checkpoint/bind.ts";
 import { expectKinds, readCall } from "./forward_options.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
-import { type FromPretrainedOptions, type Loadable, type Loaded, load, type ModelClass } from "./load.ts";
+import { type FromPretrainedOptions, type Loaded, load } from "./load.ts";
 import {
   SAVE_OPTIONS,
   type SavePretrainedOptions,
