@@ -42,6 +42,27 @@ export interface Folder {
   readonly warnings?: readonly string[];
 }
 
+/**
+ * A folder's preview: files that are here are opened as the folder does, others by `openRemote`, which gives undefined for those
+ * that must be opened so too.
+ */
+export function previewOf(folder: Folder, openRemote: (file: string) => Promise<ByteSource | undefined>): Folder {
+  let isRemote = false;
+  return {
+    name: folder.name,
+    has: (file) => folder.has(file),
+    text: (file, maxBytes) => folder.text(file, maxBytes), // small, and needed anyway
+    open: async (file) => {
+      const source = await openRemote(file);
+      isRemote ||= source !== undefined;
+      return source ?? folder.open(file);
+    },
+    get isRemote() {
+      return isRemote;
+    },
+  };
+}
+
 /** Sequential output of bytes. The caller may reuse `bytes` when the promise has resolved. */
 export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;

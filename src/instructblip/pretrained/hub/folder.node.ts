@@ -8,7 +8,13 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { EngineError, WeightError } from "../../../tensor/errors.ts";
 import { NodeFolder } from "../../../tensor/files/source.node.ts";
-import { type ByteSource, checkFileName, type Folder, MAX_TEXT_BYTES } from "../../../tensor/files/source.ts";
+import {
+  type ByteSource,
+  checkFileName,
+  type Folder,
+  MAX_TEXT_BYTES,
+  previewOf,
+} from "../../../tensor/files/source.ts";
 import { inCache, isFile, isWhole, point, replaceFile } from "./cache.node.ts";
 import { type Blob, Hub, type HubOptions } from "./client.node.ts";
 import { download } from "./download.node.ts";
@@ -105,24 +111,12 @@ export class HubFolder implements Folder {
   /** Reads by ranges what is not in the cache, and keeps nothing. */
   preview(): Folder | undefined {
     if (this.#apart) return undefined;
-    let isRemote = false;
-    return {
-      name: this.name,
-      has: (file) => this.has(file),
-      text: (file, maxBytes) => this.text(file, maxBytes), // small, and needed anyway
-      open: async (file) => {
-        checkFileName(file);
-        if (await isFile(join(this.path, file))) return this.open(file);
-        // A server that gives no ranges, or refuses, is asked for the whole file.
-        const source = await this.#hub.ranges(this.commit, file).catch(() => undefined);
-        if (!source) return this.open(file);
-        isRemote = true;
-        return source;
-      },
-      get isRemote() {
-        return isRemote;
-      },
-    };
+    return previewOf(this, async (file) => {
+      checkFileName(file);
+      if (await isFile(join(this.path, file))) return undefined;
+      // A server that gives no ranges, or refuses, is asked for the whole file.
+      return this.#hub.ranges(this.commit, file).catch(() => undefined);
+    });
   }
 
   async #fetch(file: string, maxBytes: number): Promise<void> {

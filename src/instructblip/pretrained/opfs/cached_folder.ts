@@ -17,6 +17,7 @@ import {
   type HttpOptions,
   isWebPage,
   MAX_TEXT_BYTES,
+  previewOf,
   readText,
 } from "../../../tensor/files/source.ts";
 import { bounded } from "../../../tensor/shown.ts";
@@ -194,20 +195,7 @@ export class CachedFolder implements Folder {
   /** Reads what is not kept by ranges, and keeps nothing. */
   preview(): Folder | undefined {
     if (this.#options.local_files_only) return undefined;
-    let isRemote = false;
-    return {
-      name: this.name,
-      has: (file) => this.has(file),
-      text: (file, maxBytes) => this.text(file, maxBytes), // small, and needed anyway
-      open: async (file) => {
-        if (await this.#isKept(file)) return this.open(file);
-        isRemote = true;
-        return this.#server.open(file);
-      },
-      get isRemote() {
-        return isRemote;
-      },
-    };
+    return previewOf(this, async (file) => ((await this.#isKept(file)) ? undefined : this.#server.open(file)));
   }
 
   async #fetch(file: string): Promise<ByteSource> {
