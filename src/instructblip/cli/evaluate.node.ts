@@ -2,8 +2,7 @@
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { performance } from "node:perf_hooks";
-import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
-import type { ComputeDType } from "../../tensor/dtype.ts";
+import { formatStorage } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { lavisInputs, lavisOptions, lavisText, segmentLosses, specialIds } from "../evaluation/lavis.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
@@ -46,17 +45,11 @@ import { type Data, identityOf, readData, readPredictionFile, readTask } from ".
 import { reopening } from "./requests/reopening.node.ts";
 import { openShard } from "./requests/shard_file.node.ts";
 import { type Stats, statsOn } from "./requests/stats.ts";
-import { loadModel, prepareInputs, type Run } from "./session.node.ts";
+import { type LoadFlags, loadModel, loadOptions, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch } from "./timing.ts";
 
-export interface Evaluation extends DataOptions {
-  readonly model: string;
-  readonly dtype: StorageDType;
-  readonly fixVicunaTokenIds?: boolean;
-  readonly weightCache?: true | string;
-  readonly computeDtype?: ComputeDType;
-  readonly kvCacheDtype?: KVCacheDType;
+export interface Evaluation extends DataOptions, LoadFlags {
   readonly task: string;
   /** A file, or a folder of a data set. */
   readonly data: string;
@@ -101,9 +94,9 @@ async function expectFolder(name: string, path: string): Promise<void> {
 async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
   const { items, sha256 } = data;
-  const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
-  const { weightCache: weight_cache = false, kvCacheDtype: kv_cache_dtype = "f32" } = evaluation;
-  const { computeDtype: compute_dtype = "f32" } = evaluation;
+  const { dtype, version, shard = { i: 0, n: 1 } } = evaluation;
+  const loading = loadOptions(evaluation);
+  const { fix_vicuna_token_ids, compute_dtype, kv_cache_dtype } = loading;
   const folder = await openModelFolder(evaluation.model, run);
   const { image_transform } = task;
   const processor = await AutoProcessor.from_pretrained(folder, image_transform ? { image_transform } : {});
@@ -142,8 +135,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
   const asked = { task, images, size, depth: workers === 0 ? 0 : AHEAD * size };
   const answerRest = async (progressed: () => void) => {
     const image_cache = AHEAD * Math.max(size, BATCH_SIZE);
-    const loading = { fix_vicuna_token_ids, weight_cache, compute_dtype, kv_cache_dtype, image_cache };
-    model ??= await loadModel(folder, dtype, run, loading);
+    model ??= await loadModel(folder, dtype, run, { ...loading, image_cache });
     if (evaluation.stats) stats = statsOn(model.device, stats);
     const rest = left.slice(counts.done);
     for await (const { position, ...outcome } of inOrder(answerAll(model, processor, rest, asked, run))) {

@@ -80,13 +80,18 @@ type CommonOptions = Pick<
   "device" | "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
 >;
 
-/** Options of from_pretrained() by the flags of the command line. */
-export function loadOptions(flags: {
+/** The flags of commands that load a model. */
+export interface LoadFlags {
+  readonly model: string;
+  readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
   readonly weightCache?: true | string;
   readonly computeDtype?: ComputeDType;
   readonly kvCacheDtype?: KVCacheDType;
-}) {
+}
+
+/** Options of from_pretrained() by the flags of the command line. */
+export function loadOptions(flags: Omit<LoadFlags, "model" | "dtype">) {
   return {
     fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
     weight_cache: flags.weightCache ?? false,

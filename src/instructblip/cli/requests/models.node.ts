@@ -1,19 +1,12 @@
 /** The models of `generate`: that of `--model`, and that of `--assistant`, which drafts tokens for it. */
-import type { KVCacheDType, StorageDType } from "../../../modules/storage_dtype.ts";
-import type { ComputeDType } from "../../../tensor/dtype.ts";
+import type { StorageDType } from "../../../modules/storage_dtype.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import { expectKin } from "../../generation/assisted/kin.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { loadModel, loadOptions, type Run } from "../session.node.ts";
+import { type LoadFlags, loadModel, loadOptions, type Run } from "../session.node.ts";
 
-export interface ModelOptions {
-  readonly model: string;
-  readonly dtype: StorageDType;
-  readonly fixVicunaTokenIds?: boolean;
-  readonly weightCache?: true | string;
-  readonly computeDtype?: ComputeDType;
-  readonly kvCacheDtype?: KVCacheDType;
+export interface ModelOptions extends LoadFlags {
   /** The folder of a model that drafts tokens, and its `--dtype`. */
   readonly assistant?: string;
   readonly assistantDtype?: StorageDType;
