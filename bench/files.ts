@@ -1,23 +1,16 @@
 /** Files of rows: read with their names in errors, and written whole or not at all. */
 import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { systemReason } from "../src/tensor/files/system_error.ts";
 
 /** @throws Error what `parse` throws, with the file's name */
 export function readRowsOf<T>(path: string, parse: (text: string) => T[]): T[] {
   try {
     return parse(readFileSync(path, "utf8"));
   } catch (cause) {
-    const { message, code } = cause as NodeJS.ErrnoException;
-    throw new Error(`${path}: ${code === undefined ? message : (REASONS[code] ?? code)}`, { cause });
+    throw new Error(`${path}: ${systemReason(cause)}`, { cause });
   }
 }
-
-/** What the system's codes say, without its call and path. */
-const REASONS: Readonly<Record<string, string>> = {
-  ENOENT: "no such file",
-  EISDIR: "this is a folder",
-  EACCES: "it may not be read",
-};
 
 /**
  * Writes to a temporary file and renames it, so that the old one is kept if the disk is full. A link keeps its place, and a

@@ -85,7 +85,7 @@ test("arguments that are refused before anything is measured", () => {
     });
     expect({ status, stdout, stderr }).toEqual({ status: 2, stdout: "", stderr: expect.stringContaining(message) });
   }
-  expect(() => readRowsOf(gone, parseDataRows)).toThrow(/^gone\.jsonl: no such file$/);
+  expect(() => readRowsOf(gone, parseDataRows)).toThrow(/^gone\.jsonl: no such file or folder$/);
 });
 
 test.runIf(ALL).each(["evaluate", "generate"])("a small run of %s", (command) => {

@@ -155,7 +155,7 @@ test.each([
   [["--against", "HEAD", "--tune"], "--tune does not go with --against", 2],
   [["--runs", "3"], "--runs goes with --against or --self-test", 2],
   [["--fast"], "Unknown option '--fast'", 2],
-  [["--table", join(folder, "absent.jsonl")], "absent.jsonl: no such file", 1],
+  [["--table", join(folder, "absent.jsonl")], "absent.jsonl: no such file or folder", 1],
 ])("%s is refused", async (args, message, expected) => {
   const { stdout, stderr, code } = await bench(...args);
   expect(stderr).toContain(`error: `);

@@ -56,8 +56,8 @@ export function decodeTable(messages: Uint8Array[], options?: ExtractionOptions)
 function zstd(input: Uint8Array, size: number): Uint8Array {
   const told = contentSize(input);
   if (told !== undefined && told !== size) throw new Error("a compressed buffer has another size");
-  // Into an array that is given fzstd decodes 20 times as slowly, and none of 256 MiB: it makes a text of it, to compare it with 1.
-  // Its own begins at byte 12, where no view of i64 can; a copy does not.
+  // fzstd compares an output array with 1, and so makes a text of it, which is slow, and too long for large ones. Its own array
+  // begins at byte 12, where no view of i64 can; a copy does not.
   const output = told === undefined ? decodeZstd(input, new Uint8Array(size)) : decodeZstd(input).slice();
   if (output.length !== size) throw new Error("a compressed buffer has another size");
   return output;

@@ -11,6 +11,7 @@ import { formatBytes } from "../../tensor/device/memory.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { FileSource } from "../../tensor/files/source.node.ts";
 import { type ByteSource, checkRange } from "../../tensor/files/source.ts";
+import { systemReason } from "../../tensor/files/system_error.ts";
 import { badFile } from "./row.ts";
 
 /** Bytes that are read at a time. */
@@ -107,7 +108,7 @@ export class GunzippedSource implements ByteSource {
       const { code } = cause as { code?: unknown };
       if (typeof code === "string" && code.startsWith("Z_")) throw badFile(source.name, GZIP, cause);
       if (typeof code !== "string" || !("syscall" in (cause as object))) throw cause;
-      throw new InputError("IO", `${source.name}: it cannot be decompressed to ${folder}: the system reports ${code}`, {
+      throw new InputError("IO", `${source.name}: it cannot be decompressed to ${folder}: ${systemReason(cause)}`, {
         hint: "TMPDIR names another place",
         cause,
       });

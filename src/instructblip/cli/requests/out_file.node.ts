@@ -116,7 +116,9 @@ export class OutFile {
       }
       await sink.write(new TextEncoder().encode(text));
     }).catch((cause: Error) => {
-      throw new InputError("IO", `--out ${cause.message}`, { cause });
+      const hint =
+        "what is asked again is left out of a new file beside it: the folder must be writable, and have room";
+      throw new InputError("IO", `--out ${this.#name}: it cannot be written anew: ${cause.message}`, { cause, hint });
     });
     this.#leftOut = new Set();
     await this.#handle.close(); // of the old file
