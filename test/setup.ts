@@ -15,8 +15,11 @@ expect.addEqualityTesters([
 ]);
 
 /** The next file in this process finds the environment as this one did. */
-const before = { ...process.env };
+const environment = process.env;
+const before = { ...environment };
 afterAll(() => {
+  // vitest unstubs the object that it found first: in another, a variable of one test is left to all that follow.
+  if (process.env !== environment) throw new Error("a test replaced process.env; use vi.stubEnv");
   removeTemporaryFolders();
   vi.unstubAllEnvs();
   vi.unstubAllGlobals();

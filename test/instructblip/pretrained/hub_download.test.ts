@@ -21,7 +21,7 @@ import type { ServerResponse } from "node:http";
 import { hostname, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { HubOptions } from "../../../src/instructblip/pretrained/hub/client.node.ts";
 import { HubFolder } from "../../../src/instructblip/pretrained/hub/folder.node.ts";
 import type { DownloadProgress } from "../../../src/instructblip/pretrained/hub/hub.ts";
@@ -558,9 +558,10 @@ test("a sharded checkpoint and its processor are read through an id as from the 
 });
 
 test("the platform opens an id, but a folder of that name comes first", async () => {
-  const before = { cwd: process.cwd(), env: { ...process.env } };
+  const before = process.cwd();
   try {
-    Object.assign(process.env, { HF_HOME: folder, HF_ENDPOINT: server.endpoint });
+    vi.stubEnv("HF_HOME", folder);
+    vi.stubEnv("HF_ENDPOINT", server.endpoint);
     expect(await (await nodePlatform.openFolder("owner/name")).text("config.json")).toContain("instructblip");
     mkdirSync(join(folder, "owner", "name"), { recursive: true });
     writeFileSync(join(folder, "owner", "name", "config.json"), "local");
@@ -568,7 +569,7 @@ test("the platform opens an id, but a folder of that name comes first", async ()
     expect(await (await nodePlatform.openFolder("owner/name")).text("config.json")).toBe("local");
     await expect(nodePlatform.openFolder("owner/name/config.json")).rejects.toMatchObject({ code: "NOT_FOUND" });
   } finally {
-    process.chdir(before.cwd);
-    process.env = before.env;
+    process.chdir(before);
+    vi.unstubAllEnvs();
   }
 });
