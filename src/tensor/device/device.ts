@@ -23,6 +23,7 @@ import {
   Tensor,
 } from "../tensor.ts";
 import { fileOf } from "../wgsl.ts";
+import { Backoff, threadSleep } from "./backoff.ts";
 import { BindGroups, type Dispatch, encode } from "./bind_groups.ts";
 import { BusyTime } from "./busy_time.ts";
 import { Call } from "./call.ts";
@@ -87,7 +88,8 @@ export class GpuDevice implements Device {
   constructor(handle: GPUDevice, caps: Caps, budget: number, timeout = caps.isSoftware ? 3600 : 600) {
     this.handle = handle;
     this.caps = caps;
-    this.#driver = new Driver(handle, timeout, () => {
+    const backoff = new Backoff(caps.isSoftware ? threadSleep() : undefined);
+    this.#driver = new Driver(handle, timeout, backoff, () => {
       this.flush();
       this.#groups.clear();
     });

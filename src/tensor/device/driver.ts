@@ -3,6 +3,7 @@
  * becomes the failure of the call it belongs to (call.ts).
  */
 import { DeviceError, EngineError, KernelError } from "../errors.ts";
+import type { Backoff } from "./backoff.ts";
 import { Call } from "./call.ts";
 import { MAP_READ } from "./gpu.ts";
 import { Nudge } from "./nudge.ts";
@@ -43,15 +44,17 @@ export class Driver {
   /** What is to go to the queue, while launches are timed one by one. */
   #behind: Promise<void> | undefined;
   readonly #nudge: Nudge;
+  readonly #backoff: Backoff;
   readonly #timeoutMs: number;
   readonly #onFailure: () => void;
   readonly #unlisten: () => void;
   readonly #loss: Promise<GPUDeviceLostInfo>;
 
   /** @param timeout of one wait, in seconds; `onFailure` drops cached objects that may be invalid */
-  constructor(handle: GPUDevice, timeout: number, onFailure: () => void) {
+  constructor(handle: GPUDevice, timeout: number, backoff: Backoff, onFailure: () => void) {
     this.handle = handle;
     this.#nudge = new Nudge(handle.queue);
+    this.#backoff = backoff;
     this.#timeoutMs = Math.min(1000 * timeout, 2 ** 31 - 1); // a timer's limit
     this.#onFailure = onFailure;
     // The driver keeps its listeners alive as long as itself: they must not hold the device.
@@ -230,7 +233,9 @@ export class Driver {
     return new Promise<T>((resolve, reject) => {
       const timers = new Set<ReturnType<typeof setTimeout>>();
       const after = (ms: number, fn: () => void) => timers.add(setTimeout(fn, ms));
+      const wake = this.#backoff.begin();
       const end = () => {
+        wake();
         for (const timer of timers) clearTimeout(timer);
         this.#waiting.delete(stop);
         call.waiting.delete(stop);

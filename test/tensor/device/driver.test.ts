@@ -2,6 +2,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
+import { Backoff } from "../../../src/tensor/device/backoff.ts";
 import { Driver } from "../../../src/tensor/device/driver.ts";
 
 setFlagsFromString("--expose-gc");
@@ -34,7 +35,7 @@ function fake() {
     removeEventListener: () => {},
     queue: { onSubmittedWorkDone: () => done.promise },
   };
-  const driver = new Driver(handle as unknown as GPUDevice, 1, () => {});
+  const driver = new Driver(handle as unknown as GPUDevice, 1, new Backoff(undefined), () => {});
   return { driver, loss: new WeakRef(handle.lost), callBack: () => done.resolve(undefined) };
 }
 

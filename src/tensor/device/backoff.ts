@@ -1,0 +1,61 @@
+/**
+ * Sleep while a program in Node waits for a software adapter. dawn-node (0.6.2) asks the driver whether work is done in every turn
+ * of the event loop, without a pause: a whole core, which is then one less to compute on.
+ */
+
+/** A sleep lasts this share of the wait so far: the most by which it can lengthen it. */
+const SHARE = 0.1;
+/** The longest sleep, in milliseconds: what else the process does is held up for no longer. */
+const LONGEST_MS = 0.5;
+/** A shorter one is left out: to fall asleep and to wake takes about as long. */
+const SHORTEST_MS = 0.05;
+
+export type Sleep = (ms: number) => void;
+
+export class Backoff {
+  readonly #sleep: Sleep | undefined;
+  readonly #now: () => number;
+  readonly #waits = new Set<object>();
+  /** When the last wait began. */
+  #started = 0;
+  #isScheduled = false;
+
+  /** @param sleep undefined: never */
+  constructor(sleep: Sleep | undefined, now: () => number = () => performance.now()) {
+    this.#sleep = sleep;
+    this.#now = now;
+  }
+
+  /** A wait begins. @returns what ends it */
+  begin(): () => void {
+    const wait = {};
+    this.#started = this.#now();
+    this.#waits.add(wait);
+    if (this.#sleep && !this.#isScheduled) this.#schedule(this.#sleep);
+    return () => void this.#waits.delete(wait);
+  }
+
+  /** In the next turn of the event loop, and so on while anything waits. */
+  #schedule(sleep: Sleep): void {
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      if (this.#waits.size === 0) return;
+      const ms = Math.min(LONGEST_MS, SHARE * (this.#now() - this.#started));
+      if (ms >= SHORTEST_MS) sleep(ms);
+      this.#schedule(sleep);
+    }).unref();
+  }
+}
+
+/** How the thread sleeps; undefined where nothing asks without a pause, in browsers, or where it may not. */
+export function threadSleep(): Sleep | undefined {
+  if (!globalThis.process?.versions?.node || typeof setImmediate !== "function") return undefined;
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  try {
+    Atomics.wait(cell, 0, 1, 0); // Electron's page throws
+  } catch {
+    return undefined;
+  }
+  return (ms) => void Atomics.wait(cell, 0, 0, ms);
+}
