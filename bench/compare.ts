@@ -1,9 +1,9 @@
 /** Compares the rows of two sides, each of one or more runs of `npm run bench`. Pure. */
 import { caseName } from "../src/tensor/cases/support/group.ts";
 import { type Column, formatTime, renderTable } from "./report.ts";
-import { basisSamples, groupedBy, isWrong, median, type Row } from "./rows.ts";
+import { type Basis, basisSamples, groupedBy, isWrong, median, type Row } from "./rows.ts";
 import type { Clock } from "./settings.ts";
-import { geometricMean, leastP, mannWhitney, ratioOf } from "./stats.ts";
+import { geometricMean, leastP, leastSignedP, mannWhitney, ratioOf, ratioOfPairs, signedRank } from "./stats.ts";
 
 /** A difference is reported if equal code would show it less often than this. */
 export const ALPHA = 0.02;
@@ -17,8 +17,8 @@ export interface Compared {
   readonly variant: string;
   readonly shape: string;
   readonly clock: Clock;
-  /** Whether the times are medians of runs, or rounds of one run. */
-  readonly unit: "runs" | "rounds";
+  /** What is compared: medians of runs, rounds of one run, or runs of both sides in step. */
+  readonly unit: "runs" | "rounds" | "pairs";
   /** Median milliseconds of one execution, and the number of times compared. */
   readonly base: { readonly ms: number; readonly n: number };
   readonly new: { readonly ms: number; readonly n: number };
@@ -53,6 +53,36 @@ interface Side {
 
 /** @throws Error if the sides have no case in common */
 export function compareRows(base: readonly Row[], fresh: readonly Row[], clock?: Clock, alpha = ALPHA): Comparison {
+  return compareSides(base, fresh, (olds, news) => timesOfRuns(olds, news, clock), alpha);
+}
+
+/** The rows of both sides of a run. */
+export type RunOfBoth = readonly [base: readonly Row[], fresh: readonly Row[]];
+
+/**
+ * Compares runs in which both sides took turns.
+ *
+ * @throws Error if the sides have no case in common
+ */
+export function comparePairs(runs: readonly RunOfBoth[], clock?: Clock, alpha = ALPHA): Comparison {
+  const [base, fresh] = [0, 1].map((side) => runs.flatMap((sides) => sides[side]));
+  const runOf = new Map(runs.flatMap((sides, run) => sides.flat().map((row) => [row, run])));
+  const timesOf = (olds: readonly Row[], news: readonly Row[]) => {
+    const pairs = olds.flatMap((old) => {
+      const beside = news.find((row) => runOf.get(row) === runOf.get(old));
+      return beside ? [[old, beside] as const] : [];
+    });
+    return timesOfPairs(pairs, clock ?? clockOf([...olds, ...news]));
+  };
+  return compareSides(base, fresh, timesOf, alpha);
+}
+
+function compareSides(
+  base: readonly Row[],
+  fresh: readonly Row[],
+  timesOf: (olds: readonly Row[], news: readonly Row[]) => Times,
+  alpha: number,
+): Comparison {
   const machines = [base, fresh].map((rows) => [...new Set(rows.map(machineOf))]);
   const shared = machines[0].filter((machine) => machines[1].includes(machine));
   if (shared.length === 0 && machines.some((names) => names.length > 1)) {
@@ -68,10 +98,10 @@ export function compareRows(base: readonly Row[], fresh: readonly Row[], clock?:
   for (const name of new Set([...sides[0].keys(), ...sides[1].keys()])) {
     const [olds, news] = sides.map((side) => side.get(name) ?? []);
     if (news.some(isWrong) && !olds.some(isWrong)) wrong.push(name);
-    const times = timesOfRuns(olds, news, clock);
+    const times = timesOf(olds, news);
     if (times.base.length > 0 && times.new.length > 0) compared.push(compareTimes(news[0], times, alpha));
-    else if (times.base.length > 0) only.base.push(name);
-    else if (times.new.length > 0) only.new.push(name);
+    else if (olds.some((row) => timeOf(row, times.clock) !== null)) only.base.push(name);
+    else if (news.some((row) => timeOf(row, times.clock) !== null)) only.new.push(name);
   }
   const rows = compared.filter(({ kernel }) => kernel !== "limit");
   if (rows.length === 0) throw new Error("the sides have no timed case in common");
@@ -99,11 +129,12 @@ export function renderComparison(comparison: Comparison, { all = false, markdown
   const [same, unknown] = [by(["none"]), by(["unknown"])];
   const rest = [...same, ...unknown];
   const shown = [...slower, ...faster, ...(all ? rest : [])];
+  const enough = unknown.some(({ unit }) => unit === "pairs") ? "7 runs" : "5 a side";
   const item = (text: string) => (markdown ? `- ${text}` : text);
   const sums = [
     [
       `${slower.length} slower, ${faster.length} faster, ${same.length} unchanged (~)`,
-      ...(unknown.length ? [`${unknown.length} with too few times to see any change (?): 5 a side are enough`] : []),
+      ...(unknown.length ? [`${unknown.length} with too few times to see any change (?): ${enough} are enough`] : []),
       ...(all || rest.length === 0 ? [] : ["--all shows these"]),
     ].join("; "),
     `geometric mean of ${rows.length} rows: ${times(geometric_mean)}`,
@@ -134,7 +165,7 @@ const columnsOf = (alpha: number): readonly Column<Compared>[] => [
     cell: ({ interval }) => (interval ? `${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}` : ""),
   },
   { title: "p", cell: ({ p }) => (p < 0.0005 ? "<0.001" : p.toFixed(3)) },
-  { title: "n", cell: (row) => `${row.base.n}+${row.new.n}` },
+  { title: "n", cell: (row) => (row.unit === "pairs" ? `${row.new.n}` : `${row.base.n}+${row.new.n}`) },
   { title: "of", left: true, cell: ({ unit }) => unit },
 ];
 
@@ -164,6 +195,8 @@ interface Times {
   readonly unit: Compared["unit"];
   readonly base: readonly number[];
   readonly new: readonly number[];
+  /** Of pairs: the logarithm of each one's ratio. */
+  readonly logs?: readonly number[];
 }
 
 /**
@@ -171,12 +204,35 @@ interface Times {
  * differ from process to process, so that rounds find differences in equal code. Only single runs are compared by rounds.
  */
 function timesOfRuns(base: readonly Row[], fresh: readonly Row[], wanted: Clock | undefined): Times {
-  const bases = new Set([...base, ...fresh].map(({ basis }) => basis));
-  const clock = wanted ?? (bases.size === 1 ? [...bases][0] : "wall");
+  const clock = wanted ?? clockOf([...base, ...fresh]);
   const rounds = [base, fresh].map((rows) => (rows.length === 1 ? (roundsOf(rows[0], clock) ?? []) : []));
   if (rounds.every(({ length }) => length > 1)) return { clock, unit: "rounds", base: rounds[0], new: rounds[1] };
   const runs = (rows: readonly Row[]) => rows.flatMap((row) => timeOf(row, clock) ?? []).filter((ms) => ms > 0);
   return { clock, unit: "runs", base: runs(base), new: runs(fresh) };
+}
+
+/**
+ * Of each pair of runs the median of its rounds' ratios: in a round both sides are measured within a moment, which a machine that
+ * slows down, or is shared, affects alike. Not every round counts as one: what differs from process to process, such as where
+ * memory lies, is in all rounds of a run.
+ */
+function timesOfPairs(pairs: readonly (readonly [Row, Row])[], clock: Clock): Times {
+  const [base, fresh, logs]: number[][] = [[], [], []];
+  for (const pair of pairs) {
+    const [olds, news] = pair.map((row) => basisSamples({ ...row, basis: clock as Basis }) ?? []);
+    const rounds = olds.map((old, i) => Math.log(news[i] / old)).filter((log) => Number.isFinite(log));
+    if (rounds.length === 0) continue;
+    base.push(median(olds));
+    fresh.push(median(news));
+    logs.push(median(rounds));
+  }
+  return { clock, unit: "pairs", base, new: fresh, logs };
+}
+
+/** The clock of the rows' rates, or wall time if they are of different ones. */
+function clockOf(rows: readonly Row[]): Clock {
+  const bases = new Set(rows.map(({ basis }) => basis));
+  return bases.size === 1 ? [...bases][0] : "wall";
 }
 
 function roundsOf(row: Row, clock: Clock): readonly number[] | undefined {
@@ -188,12 +244,13 @@ function timeOf(row: Row, clock: Clock): number | null {
   return { cpu: row.cpu_ms, gpu: row.gpu_ms ?? row.ms, wall: row.ms, first: row.first_ms }[clock];
 }
 
-function compareTimes({ kernel, variant, shape }: Row, { clock, unit, ...of }: Times, alpha: number): Compared {
-  const p = mannWhitney(of.base, of.new);
-  const { ratio, interval } = ratioOf(of.base, of.new, alpha);
+function compareTimes({ kernel, variant, shape }: Row, { clock, unit, logs, ...of }: Times, alpha: number): Compared {
+  const p = logs ? signedRank(logs) : mannWhitney(of.base, of.new);
+  const { ratio, interval } = logs ? ratioOfPairs(logs, alpha) : ratioOf(of.base, of.new, alpha);
+  const least = logs ? leastSignedP(logs.length) : leastP(of.base.length, of.new.length);
   const side = (ms: readonly number[]) => ({ ms: median(ms), n: ms.length });
   const differs = p < alpha ? (ratio > 1 ? "slower" : "faster") : "none";
-  const change = leastP(of.base.length, of.new.length) >= alpha ? "unknown" : differs;
+  const change = least >= alpha ? "unknown" : differs;
   return {
     ...{ kernel, variant, shape, clock, unit, base: side(of.base), new: side(of.new), ratio, interval, p, change },
   };

@@ -12,6 +12,7 @@ import type { Caps } from "../src/tensor/device/caps.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { DeviceError } from "../src/tensor/errors.ts";
 import type { Limits } from "../src/tensor/limits.ts";
+import { atOnce, type Pace } from "./pace.ts";
 import { type Basis, type CheckResult, type Machine, type Row, roofline, timesOf } from "./rows.ts";
 import { HANDICAP, type Settings } from "./settings.ts";
 
@@ -52,11 +53,11 @@ export async function measure(
   device: Device,
   cases: readonly Case[],
   { rounds, turnMs, slowMs, handicap }: Settings,
-  progress: (text: string) => void = () => {},
+  pace: Pace = atOnce(),
 ): Promise<Measured[]> {
   const prepared: Prepared[] = [];
   /** Milliseconds per operation so far, by kernel and variant. */
-  const pace = new Map<string, number>();
+  const speeds = new Map<string, number>();
   const twins = twinsOf(cases);
   for (const item of cases) {
     const same_as = twins.get(item);
@@ -66,13 +67,13 @@ export async function measure(
       continue;
     }
     const name = `${item.kernel} ${item.variant}`;
-    const foreseen = item.flops * (pace.get(name) ?? 0);
+    const foreseen = item.flops * (speeds.get(name) ?? 0);
     if (!item.planned && foreseen > 2 * slowMs) {
       const note = `not run: about ${(foreseen / 1000).toFixed(1)} s`;
       prepared.push({ item, check: null, firstMs: null, launches: 0, repetitions: 0, note, turns: [] });
       continue;
     }
-    progress(`checking ${caseName(item)}`);
+    pace.show(`checking ${caseName(item)}`);
     const before = device.counts.launches;
     const { check, firstMs } = await firstRun(item);
     const launches = device.counts.launches - before;
@@ -83,7 +84,7 @@ export async function measure(
     }
     // The first run compiled; this one estimates the time.
     const { wall } = await time(device, item, 1);
-    if (item.flops > 0) pace.set(name, wall / item.flops);
+    if (item.flops > 0) speeds.set(name, wall / item.flops);
     if (wall > slowMs && !item.planned) {
       prepared.push({ ...common, repetitions: 0, note: `not timed: ${(wall / 1000).toFixed(1)} s` });
     } else {
@@ -93,10 +94,12 @@ export async function measure(
       prepared.push({ ...common, isSlowed, repetitions: isSlowed ? 10 * Math.ceil(repetitions / 10) : repetitions });
     }
   }
+  const timed = prepared.filter(({ repetitions }) => repetitions > 0);
+  const names = timed.map(({ item }) => caseName(item));
+  await pace.begin(names, rounds);
   for (let round = 0; round < rounds; round++) {
-    for (const { item, repetitions, isSlowed, turns } of prepared) {
-      if (repetitions === 0) continue;
-      progress(`round ${round + 1} of ${rounds}: ${caseName(item)}`);
+    for (const [i, { item, repetitions, isSlowed, turns }] of timed.entries()) {
+      await pace.turn(round, names[i]);
       const turn = await time(device, item, repetitions, isSlowed);
       // On a software adapter timestamps are wall-clock times: one round suffices.
       const timestamps = device.caps.timestamps && (!device.caps.isSoftware || round === 0);
@@ -239,11 +242,15 @@ function launchesOf(repetitions: number, isSlowed = false): number {
 /** Number of repetitions that take `turnMs`; measuring it is also the warm-up. */
 async function calibrate(device: Device, item: Case, onceMs: number, turnMs: number): Promise<number> {
   let repetitions = 1;
-  // The share of the wait at the end falls with the number of repetitions, so the estimate is repeated.
-  for (let ms = onceMs; ms * repetitions < turnMs; ms = (await time(device, item, repetitions)).wall) {
+  const timed = async () => (await time(device, item, repetitions)).wall;
+  // The less of two: one that something else slowed down would end this too early.
+  let ms = Math.min(onceMs, await timed());
+  while (ms * repetitions < turnMs) {
     const wanted = Math.ceil((1.1 * turnMs) / ms);
     if (wanted <= repetitions) break;
+    // The share of the wait at the end falls with the number of repetitions, so the estimate is repeated.
     repetitions = Math.min(wanted, 10 * repetitions);
+    ms = Math.min(await timed(), await timed());
   }
   return repetitions;
 }

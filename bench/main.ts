@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import { goesWith, regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
-import { CLOCKS, type Clock, RUNS, SETTINGS, type Settings } from "./settings.ts";
+import { CLOCKS, type Clock, ROUNDS_IN_STEP, RUNS, SETTINGS, type Settings } from "./settings.ts";
 
 /** @param plan where tuned plans are kept */
 const help = (plan: string, FORMS: string) => `usage: npm run bench -- [options]
@@ -35,18 +35,20 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
   --compare BASE NEW   instead, compare two files of rows (or several each: A.jsonl,B.jsonl), of any machine. Several runs of a
                    case, as of npm run -s bench -- --json - >> FILE, are compared by their medians, single runs by their
                    rounds: Mann-Whitney test at p < 0.02, Hodges-Lehmann ratio; ~ for no change
-  --against REV    instead, measure this revision of the repository and the working tree in alternating processes, kernel by kernel,
-                   and compare them; --filter, --shape, --rounds, --quick, --planned, --model and --dtype are handed on. The
-                   revision is checked out in a temporary folder
+  --against REV    instead, measure this revision of the repository beside the working tree, kernel by kernel, and compare them: a
+                   process of each, of which one takes a turn of a case while the other waits, then the other. Signed-rank test of
+                   the runs' ratios. --filter, --shape, --rounds (default ${ROUNDS_IN_STEP}), --quick, --planned, --model and --dtype are
+                   handed on. The revision is checked out in a temporary folder
   --self-test      instead, compare the working tree with itself, and with itself at 10 % more work: prints how many rows are
                    reported in error, and how many are found (a quarter of an hour on two cores)
-  --runs N         with --against and --self-test: processes a side (default ${RUNS})
+  --runs N         with --against and --self-test: processes a side (default ${RUNS}; 7 are the fewest that show anything)
   --trials N       with --self-test: comparisons (default 4)
   --all            with --compare and --against: also the rows that have not changed
   --clock CLOCK    with them: cpu, gpu, wall or first (the first run, with compilation); default: that of the rows' rates
                    exit code: 0, nothing is slower; 3, some row is; 1, a result is wrong on the new side only, or an error
 
   --handicap REGEX every run of these cases works 10 % more than is counted, as --self-test needs it
+  --paced          every turn waits for a word of the process that started this one, as --against needs it
 
   --table FILE     print the table of a file of rows without measuring
   --markdown       with --table, --compare or --against: in Markdown
@@ -75,6 +77,7 @@ async function main(): Promise<number> {
       runs: { type: "string" },
       trials: { type: "string" },
       handicap: { type: "string" },
+      paced: { type: "boolean", default: false },
       all: { type: "boolean", default: false },
       clock: { type: "string" },
       markdown: { type: "boolean", default: false },
@@ -115,8 +118,17 @@ async function main(): Promise<number> {
 
   if (values.shape && values.model) throw new UsageError("--shape does not go with --model");
   if (values.handicap !== undefined) settings.handicap = regularExpression("--handicap", values.handicap);
+  if (values.paced && !process.send) throw new UsageError("--paced goes with a process that starts this one");
   if (alternates) {
-    const others = ["tune", "list", "table", "docs", "handicap", values["self-test"] ? "json" : "self-test"] as const;
+    const others = [
+      "tune",
+      "list",
+      "table",
+      "docs",
+      "handicap",
+      "paced",
+      values["self-test"] ? "json" : "self-test",
+    ] as const;
     const other = others.find((name) => values[name]);
     if (other !== undefined)
       throw new UsageError(`--${other} does not go with --${values["self-test"] ? "self-test" : "against"}`);

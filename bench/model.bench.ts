@@ -19,6 +19,7 @@ import { goldenFolder } from "../test/golden_folder.ts";
 import { basisOf, type Measured } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { type StepWork, workOf } from "./model_work.ts";
+import type { Pace } from "./pace.ts";
 import { type PerToken, timesOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 
@@ -63,9 +64,9 @@ export async function measureModel(
   folder: ModelFolder,
   steps: readonly ModelStep[],
   { rounds, turnMs, dtype = "auto" }: Settings & { dtype?: FromPretrainedOptions["dtype"] },
-  progress: (text: string) => void,
+  pace: Pace,
 ): Promise<Measured[]> {
-  progress(`loading ${folder.name}`);
+  pace.show(`loading ${folder.name}`);
   const { InstructBlipForConditionalGeneration: Model } = await import(
     "../src/instructblip/pretrained/instructblip.ts"
   );
@@ -87,7 +88,7 @@ export async function measureModel(
     const generate = (max_new_tokens: number, on_token?: (step: number) => void) =>
       loaded.generate({ ...inputs, max_new_tokens, eos_token_id: null, on_token });
     const coldToken = await clock(() => generate(1));
-    progress("checking decoding");
+    pace.show("checking decoding");
     const check = await checkDecoding(loaded, inputs, NEW_TOKENS);
 
     /** One run of each step: its time and counts. */
@@ -116,14 +117,16 @@ export async function measureModel(
     const first: Partial<Record<ModelStep, Times>> = { load: firstLoad, "first token": coldToken };
     const taken = new Map<ModelStep, Times[]>(steps.map((step) => [step, []]));
     for (const step of steps) {
-      progress(`warming ${modelStepName(folder, step)}`);
+      pace.show(`warming ${modelStepName(folder, step)}`);
       const before = device.counts.launches;
       await runs[step]();
       launches.set(step, device.counts.launches - before);
     }
+    const names = steps.map((step) => modelStepName(folder, step));
+    await pace.begin(names, rounds);
     for (let round = 0; round < rounds; round++) {
-      for (const step of steps) {
-        progress(`round ${round + 1} of ${rounds}: ${modelStepName(folder, step)}`);
+      for (const [i, step] of steps.entries()) {
+        await pace.turn(round, names[i]);
         const turn: Times[] = [];
         for (let ms = 0; ms < turnMs || turn.length === 0; ms += Math.max(turn.at(-1)!.wall, 1e-3))
           turn.push(await runs[step]());

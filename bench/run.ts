@@ -19,15 +19,17 @@ import {
 } from "../src/tensor/device/tuned_plan.ts";
 import {
   alternate,
+  canBePaced,
   checkOut,
   familyFilter,
+  inStep,
   processRunner,
-  type RunSide,
+  processStarter,
   renderSelfTest,
   type SelfTest,
   selfTestOf,
 } from "./against.ts";
-import { compareRows, exitCodeOf, renderComparison } from "./compare.ts";
+import { type Comparison, comparePairs, compareRows, exitCodeOf, renderComparison } from "./compare.ts";
 import { readRowsOf, writeWhole } from "./files.ts";
 import { type Measured, measure, type Shared, withShare } from "./harness.ts";
 import { groups as layerGroups } from "./layers.bench.ts";
@@ -36,9 +38,10 @@ import { LOAD_STEPS, loadStepName, measureLoads } from "./load.bench.ts";
 import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
 import { OWN, ownShapes } from "./own_shapes.ts";
+import { asParentSays, atOnce } from "./pace.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
 import { cachesOf, formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
-import type { Clock, Settings } from "./settings.ts";
+import { type Clock, ROUNDS_IN_STEP, type Settings } from "./settings.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
 import { wilson } from "./stats.ts";
 import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
@@ -89,6 +92,8 @@ export interface RunOptions {
   /** Sizes of one's own, as written. */
   readonly shape?: readonly string[] | undefined;
   readonly json?: string | undefined;
+  /** Turns are taken when the parent process says so, and limits are not measured. */
+  readonly paced?: boolean;
 }
 
 /**
@@ -103,6 +108,7 @@ export async function run({
   settings,
   json,
   shape,
+  paced = false,
   ...options
 }: RunOptions): Promise<number> {
   const started = performance.now();
@@ -110,6 +116,7 @@ export async function run({
   const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
   const show = (text: string) => progress.show(text);
   const device = await openBenchDevice();
+  const pace = paced ? asParentSays() : atOnce(show);
   try {
     const { shapes, folder, benches, steps, loads, starts, names } = selected(
       { quick, planned, filter, model: options.model, shape },
@@ -138,23 +145,24 @@ export async function run({
         device,
         limitGroups(shapes, device.caps),
         () => true,
-        (cases) => measure(device, cases, settings, show),
+        (cases) => measure(device, cases, settings, pace),
       );
     const unshared = (row: Measured): Shared => ({ ...row, share: null, bound: null });
-    const before = await measureLimits();
+    const before = paced ? [] : await measureLimits();
     const kernels: Measured[] = [];
     for (const groups of benches) {
-      kernels.push(...(await withCases(device, groups, wanted, (cases) => measure(device, cases, settings, show))));
+      kernels.push(...(await withCases(device, groups, wanted, (cases) => measure(device, cases, settings, pace))));
       keep([...before, ...kernels].map(unshared));
     }
     const modelSettings = { ...settings, dtype: options.dtype ?? "auto" };
-    const model = steps.length ? await measureModel(folder, steps, modelSettings, show) : [];
+    const model = steps.length ? await measureModel(folder, steps, modelSettings, pace) : [];
     if (loads.length) model.push(...(await measureLoads(folder, loads, settings, show)));
     model.push(...(await measureStart(starts, settings, show)));
     // Other programs can only slow a limit down: the better of two measurements far apart in time is more accurate.
-    const limitRows = quick ? before : betterOf(before, await measureLimits());
-    const limits = limitsOf(limitRows, shapes);
-    const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map((row) => withShare(row, limits))]);
+    const limitRows = quick || paced ? before : betterOf(before, await measureLimits());
+    const limits = paced ? undefined : limitsOf(limitRows, shapes);
+    const shared = (row: Measured) => (limits ? withShare(row, limits) : unshared(row));
+    const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map(shared)]);
 
     progress.clear();
     const wrong = rows.filter(isWrong).length;
@@ -172,6 +180,7 @@ export async function run({
   } finally {
     progress.clear();
     device.destroy();
+    pace.end();
   }
 }
 
@@ -235,10 +244,18 @@ export async function runAgainst(revision: string, options: AlternateOptions & O
       { name: revision, folder, args: [] },
       { name: "working tree", folder: root, args: [] },
     ];
-    const [base, fresh] = await alternately(options, options.clock === "first", (runSide, show) =>
-      alternate(sides, filters, options.runs, runSide, show),
+    // Compilation is not measured in turns; an old revision cannot wait.
+    if (options.clock === "first" || !canBePaced(folder)) {
+      const [base, fresh] = await withProcesses(options, (args, show, signal) =>
+        alternate(sides, filters, options.runs, processRunner(args, options.clock === "first", signal), show),
+      );
+      return showComparison(compareRows(base, fresh, options.clock), options);
+    }
+    const runs = await withProcesses(options, (args, show, signal) =>
+      inStep(sides, filters, options.runs, processStarter(manyRounds(args), signal), show),
     );
-    return showComparison(base, fresh, options);
+    const pairs = runs.map(([base, fresh]) => [base, fresh] as const);
+    return showComparison(comparePairs(pairs, options.clock), options);
   } finally {
     remove();
   }
@@ -253,11 +270,15 @@ export async function runSelfTest(options: AlternateOptions & { readonly trials:
   await kernelsOf(all);
   const side = (name: string, ...args: string[]) => ({ name, folder: root, args });
   const sides = [side("first"), side("the same"), side("10 % more work", "--handicap", ".")];
-  const tests = await alternately(all, false, async (runSide, show) => {
+  const tests = await withProcesses(all, async (args, show, signal) => {
     const tests: SelfTest[] = [];
     for (let trial = 0; trial < options.trials; trial++) {
       const progress = (text: string) => show(`comparison ${trial + 1} of ${options.trials}, ${text}`);
-      tests.push(selfTestOf(await alternate(sides, [filter.source], options.runs, runSide, progress)));
+      tests.push(
+        selfTestOf(
+          await inStep(sides, [filter.source], options.runs, processStarter(manyRounds(args), signal), progress),
+        ),
+      );
     }
     return tests;
   });
@@ -270,16 +291,19 @@ export async function runSelfTest(options: AlternateOptions & { readonly trials:
   return least > MOST_ALARMS ? 1 : 0;
 }
 
+/** More rounds than a table needs, unless their number is given. */
+const manyRounds = (args: readonly string[]) =>
+  args.includes("--rounds") ? args : [...args, "--rounds", `${ROUNDS_IN_STEP}`];
+
 /** The share of rows of equal code that may be reported as changed. */
 const MOST_ALARMS = 0.05;
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 /** Runs processes with the options that sides share; they end with this one. @throws Interrupted by a signal */
-async function alternately<T>(
+async function withProcesses<T>(
   { quick, planned, rounds, model, dtype, shape = [] }: AlternateOptions,
-  cold: boolean,
-  measureSides: (runSide: RunSide, show: (text: string) => void) => Promise<T>,
+  measureSides: (args: readonly string[], show: (text: string) => void, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const stopping = new AbortController();
   const stop = (reason: Interrupted) => stopping.abort(reason);
@@ -292,18 +316,15 @@ async function alternately<T>(
   const given = (name: string, value: string | undefined) => (value === undefined ? [] : [name, value]);
   const stored = typeof dtype === "string" && dtype !== "auto" ? dtype : undefined;
   const args = [
+    ...(quick ? ["--quick"] : []),
+    ...(planned ? ["--planned"] : []),
     ...given("--rounds", rounds),
     ...given("--model", model && resolve(model)),
     ...given("--dtype", stored),
     ...shape.flatMap((text) => ["--shape", text]),
   ];
   try {
-    const runSide = processRunner(
-      [...(quick ? ["--quick"] : []), ...(planned ? ["--planned"] : []), ...args],
-      cold,
-      stopping.signal,
-    );
-    return await measureSides(runSide, (text) => progress.show(text));
+    return await measureSides(args, (text) => progress.show(text), stopping.signal);
   } finally {
     progress.clear();
     for (const signal of SIGNALS) process.off(signal, onSignal[signal]);
@@ -334,11 +355,11 @@ export function compareFiles(base: string, fresh: string, options: CompareOption
   const filter = regularExpression("--filter", options.filter);
   const rows = (files: string) => files.split(",").flatMap((file) => readRows(file));
   const wanted = (row: Row) => filter.test(caseName(row)) || row.kernel === "limit";
-  return showComparison(rows(base).filter(wanted), rows(fresh).filter(wanted), options);
+  const [olds, news] = [base, fresh].map((files) => rows(files).filter(wanted));
+  return showComparison(compareRows(olds, news, options.clock), options);
 }
 
-function showComparison(base: readonly Row[], fresh: readonly Row[], options: Omit<CompareOptions, "filter">): number {
-  const comparison = compareRows(base, fresh, options.clock);
+function showComparison(comparison: Comparison, options: Omit<CompareOptions, "filter">): number {
   if (options.json !== undefined && options.json !== "-")
     writeWhole(options.json, `${JSON.stringify(comparison, null, 1)}\n`);
   console.log(options.json === "-" ? JSON.stringify(comparison) : renderComparison(comparison, options));

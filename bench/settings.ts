@@ -18,8 +18,11 @@ export interface Settings {
 /** A share that a comparison must find. */
 export const HANDICAP = 0.1;
 
-/** Processes a side in a comparison: 10 % are found if runs of equal code differ by 3 %. */
-export const RUNS = 6;
+/** Processes a side in a comparison. */
+export const RUNS = 8;
+
+/** Rounds of a comparison whose sides take turns. */
+export const ROUNDS_IN_STEP = 10;
 
 export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
   full: { rounds: 5, turnMs: 50, slowMs: 700 },

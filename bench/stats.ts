@@ -79,6 +79,45 @@ function lowerQuantile(n: number, m: number, share: number): number {
   return Math.max(0, Math.floor((n * m) / 2 - z * sd));
 }
 
+/**
+ * The two-sided p of Wilcoxon's signed-rank test: how often differences that are as often positive as negative are as much on one
+ * side. Exact, also with ties; zeros are left out.
+ */
+export function signedRank(differences: readonly number[]): number {
+  const all = differences.filter((difference) => difference !== 0);
+  // Twice the ranks of the sizes: of equal ones the mean rank, which may end in a half.
+  const ranks = all.map((one) => {
+    const size = Math.abs(one);
+    const [below, equal] = [all.filter((x) => Math.abs(x) < size), all.filter((x) => Math.abs(x) === size)];
+    return 2 * below.length + equal.length + 1;
+  });
+  const sum = ranks.reduce((total, rank) => total + rank, 0);
+  const positive = ranks.reduce((total, rank, i) => total + (all[i] > 0 ? rank : 0), 0);
+  return Math.min(1, 2 * signedRanks(ranks)[Math.min(positive, sum - positive)]);
+}
+
+/** P(sum of the positive ranks <= s) for every s from 0 to the sum of all. */
+function signedRanks(ranks: readonly number[]): Float64Array {
+  const sum = ranks.reduce((total, rank) => total + rank, 0);
+  const shares = new Float64Array(sum + 1);
+  shares[0] = 1;
+  for (const rank of ranks) for (let s = sum; s >= 0; s--) shares[s] = (shares[s] + (shares[s - rank] ?? 0)) / 2;
+  for (let s = 1; s <= sum; s++) shares[s] += shares[s - 1];
+  return shares;
+}
+
+/** The least p that so many differences can have: when all are on one side. */
+export const leastSignedP = (n: number): number => Math.min(1, 2 ** (1 - n));
+
+/** The ratio of pairs, from the logarithm of each one's: the median of the means of all two (Hodges-Lehmann). */
+export function ratioOfPairs(logs: readonly number[], alpha: number): Ratio {
+  const means = logs.flatMap((x, i) => logs.slice(i).map((y) => (x + y) / 2)).sort((x, y) => x - y);
+  const ratio = Math.exp(median(means));
+  const outside = signedRanks(logs.map((_, i) => i + 1)).findIndex((p) => p >= alpha / 2);
+  if (outside === 0) return { ratio, interval: null };
+  return { ratio, interval: [Math.exp(means[outside - 1]), Math.exp(means[means.length - outside])] };
+}
+
 /** The geometric mean. */
 export function geometricMean(numbers: readonly number[]): number {
   return Math.exp(numbers.reduce((sum, number) => sum + Math.log(number), 0) / numbers.length);

@@ -7,6 +7,7 @@ import { type Case, caseName, type Group, withCases } from "../src/tensor/cases/
 import type { Device } from "../src/tensor/device/device.ts";
 import { type Op, sizeClass, type TunedPlan, VARIANTS } from "../src/tensor/device/plan.ts";
 import { basisTime, type Measured, measure } from "./harness.ts";
+import { atOnce } from "./pace.ts";
 import { isWrong } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 
@@ -53,7 +54,7 @@ export async function tuneClass(
     device,
     groups,
     () => true,
-    (cases) => measure(device, cases.filter(wanted), settings, progress),
+    (cases) => measure(device, cases.filter(wanted), settings, atOnce(progress)),
   );
   const choice = { op, sizes: sizeClass(op, sizes), ...fastest(groups[0].planned, rows) };
   return { choice, wrong: rows.filter(isWrong) };

@@ -15,9 +15,11 @@ import { dirname, join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import {
   alternate,
+  canBePaced,
   checkOut,
   familyFilter,
   processRunner,
+  processStarter,
   renderSelfTest,
   type Side,
   selfTestOf,
@@ -124,18 +126,51 @@ process.exitCode = 1; // as if a result were wrong`);
   );
 });
 
+test("a paced process waits before every turn, and its rows are read at its end", async () => {
+  const bench = join(folder, "bench");
+  mkdirSync(bench, { recursive: true });
+  const program = (text: string) => writeFileSync(join(bench, "main.ts"), text);
+  writeFileSync(join(folder, "package.json"), '{"type": "module"}');
+  const start = processStarter(["--quick"], new AbortController().signal);
+  program(`import { writeFileSync } from "node:fs";
+import { asParentSays } from ${JSON.stringify(join(root, "bench/pace.ts"))};
+const args = process.argv.slice(2);
+if (args.slice(0, 4).join(" ") !== "--quick --filter x --paced") throw new Error(args.join(" "));
+const pace = asParentSays();
+await pace.begin(["a"], 2);
+await pace.turn(0, "a");
+await pace.turn(1, "a");
+writeFileSync(args.at(-1)!, ${JSON.stringify(formatRows([row({ shape: "read" })]))});
+pace.end();`);
+  const one = start(side("a"), ["--filter", "x"]);
+  expect(await one.next()).toEqual({ begin: ["a"], rounds: 2 });
+  expect(await one.next()).toEqual({ round: 0, name: "a" });
+  expect(await one.next()).toEqual({ round: 1, name: "a" });
+  expect(one.rows()).toEqual([]);
+  expect(await one.next()).toBeUndefined();
+  expect(one.rows().map(({ shape }) => shape)).toEqual(["read"]);
+  one.stop(); // after its end it does nothing
+
+  program(`console.error("error: broken"); process.exit(1);`);
+  await expect(start(side("old"), []).next()).rejects.toThrow("old: the bench failed (1): error: broken");
+  const aborted = processStarter([], AbortSignal.abort(new Error("interrupted")));
+  await expect(aborted(side("a"), []).next()).rejects.toThrow("interrupted");
+  expect([canBePaced(folder), canBePaced(root)]).toEqual([false, true]);
+});
+
 test("the self-test counts alarms of equal code, and what is found of slower code", () => {
-  const times = [1, 1.01, 1.02, 1.03, 1.04, 1.05];
-  const runs = (x: number, y: number) =>
-    times.flatMap((ms) => [
-      row({ shape: "x", basis: "cpu", cpu_ms: x * ms }),
-      row({ shape: "y", basis: "cpu", cpu_ms: y * ms }),
-    ]);
-  const test = selfTestOf([runs(1, 1), runs(1, 0.9), runs(1.1, 1)]);
-  expect(test).toEqual({ rows: 2, alarms: 1, found: 1, noise: expect.closeTo(0.01825, 5) });
-  expect(renderSelfTest([test, { rows: 48, alarms: 0, found: 47, noise: 0.04 }], 6)).toBe(
+  const runs = [1, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07].map((speed) => {
+    const side = (x: number, y: number) =>
+      Object.entries({ x, y }).map(([shape, ms]) =>
+        row({ shape, basis: "cpu", cpu_ms: ms, samples: { wall: [], cpu: [ms * speed, ms], gpu: [] } }),
+      );
+    return [side(1, 1), side(1, 0.9 * speed), side(1.1, 1)];
+  });
+  const test = selfTestOf(runs);
+  expect(test).toEqual({ rows: 2, alarms: 1, found: 1, noise: expect.closeTo(0.0118, 3) });
+  expect(renderSelfTest([test, { rows: 48, alarms: 0, found: 47, noise: 0.04 }], 8)).toBe(
     [
-      "2 comparisons of 6 and 6 runs; noise between runs: 2.9 %",
+      "2 comparisons of 8 runs; ratios of equal code differ from run to run by 2.6 %",
       "equal code, rows reported as changed: 1 of 50, 2.0 % (95 % interval 0.4 to 10.5 %)",
       "10 % more work, rows reported as slower: 48 of 50, 96.0 % (95 % interval 86.5 to 98.9 %)",
     ].join("\n"),

@@ -1,6 +1,6 @@
 /** Comparing two sides on invented times, and how often that finds what is not there, or misses what is. */
 import { expect, test } from "vitest";
-import { compareRows, exitCodeOf, renderComparison } from "../../bench/compare.ts";
+import { comparePairs, compareRows, exitCodeOf, renderComparison } from "../../bench/compare.ts";
 import { median, type Row } from "../../bench/rows.ts";
 import { Random } from "../../src/tensor/cases/support/random.ts";
 import { row } from "./row.ts";
@@ -123,4 +123,53 @@ test("equal code raises few alarms if runs are compared, many if rounds are; 10 
   expect(alarms).toBeLessThan(0.05);
   expect(reported(400, 1, 2, false)).toBeGreaterThan(0.3);
   expect(reported(200, 1.1, 3, true)).toBeGreaterThan(0.95);
+});
+
+/** A run of both sides: in every round the machine is as fast as it likes, for both. */
+function runOfBoth(random: Random, by: number, { drift = 0.2, process = 0.01, round = 0.02 } = {}): [Row[], Row[]] {
+  const shared = [...random.normal(9)].map((z) => drift * z);
+  const side = (factor: number) => {
+    const own = process * random.normal(1)[0];
+    const cpu = [...random.normal(9)].map((z, i) => factor * Math.exp(shared[i] + own + round * z));
+    return [row({ basis: "cpu", cpu_ms: median(cpu), samples: { wall: [], cpu, gpu: [] } })];
+  };
+  return [side(1), side(by)];
+}
+
+test("pairs: a machine that is 20 % faster in one round and slower in another hides nothing", () => {
+  const random = new Random(7);
+  const both = (by: number) => Array.from({ length: 8 }, () => runOfBoth(random, by));
+  const share = (by: number, count: number) => {
+    let changed = 0;
+    for (let i = 0; i < count; i++) changed += Number(comparePairs(both(by)).rows[0].change !== "none");
+    return changed / count;
+  };
+  expect(share(1, 400)).toBeLessThan(0.05);
+  expect(share(1.1, 100)).toBeGreaterThan(0.95);
+  // Without pairs it does: the same runs, by their medians.
+  const alone = Array.from({ length: 50 }, () => both(1.1)).filter((runs) => {
+    const [base, fresh] = [0, 1].map((i) => runs.flatMap((sides) => sides[i]));
+    return compareRows(base, fresh).rows[0].change !== "none";
+  });
+  expect(alone.length).toBeLessThan(40);
+});
+
+test("pairs: the table, too few runs, and what one side lacks", () => {
+  const of = (shape: string, times: readonly number[]) =>
+    row({ shape, basis: "cpu", cpu_ms: times[0], samples: { wall: [], cpu: times, gpu: [] } });
+  const runs = OLD.concat(1.06, 1.07).map((ms, i): [Row[], Row[]] => [
+    [of("x", [ms, 2 * ms]), of("gone", [1])],
+    [...(i === 0 ? [] : [of("x", [1.2 * ms, 2.4 * ms])]), of("new", [1])],
+  ]);
+  const comparison = comparePairs(runs);
+  expect(comparison.only).toEqual({ base: ["layer_norm workgroup gone"], new: ["layer_norm workgroup new"] });
+  expect(comparison.rows).toEqual([
+    expect.objectContaining({ shape: "x", unit: "pairs", change: "slower", p: 1 / 64, ratio: expect.closeTo(1.2, 12) }),
+  ]);
+  expect(comparison.rows[0].base.n).toBe(7);
+  expect(renderComparison(comparison)).toMatch(/ \+20\.0 % +1\.200x .* 0\.016 {2}7 {2}pairs$/m);
+  const few = comparePairs(runs.slice(0, 6));
+  expect(few.rows[0].change).toBe("unknown");
+  expect(renderComparison(few)).toContain("too few times to see any change (?): 7 runs are enough");
+  expect(() => comparePairs(runs, "wall")).toThrow("no timed case in common");
 });

@@ -101,9 +101,9 @@ test("a variant that no op has is refused, not timed as another", async () => {
 test("cases take turns, round after round, after all have been checked", async () => {
   const log: string[] = [];
   const rows = await measure(device, [fake("a", log, { ms: 3 }), fake("b", log, { ms: 3 })], SETTINGS);
-  // A check and a warm run of each, then three rounds of one run; timestamps add a run in the first or in all of them.
+  // A check and two warm runs of each, then three rounds of one run; timestamps add a run in the first or in all of them.
   const turns = log.join("").replace(/(.)\1+/g, "$1");
-  expect(log.slice(0, 4).join("")).toBe("aabb");
+  expect(log.slice(0, 6).join("")).toBe("aaabbb");
   expect(turns).toBe("abababab");
   for (const row of rows) {
     expect(row).toMatchObject({ check: { share: 0.5 }, rounds: 3, repetitions: 1, launches: 0, gflops: null });

@@ -1,6 +1,15 @@
 /** The statistics of comparisons against values of scipy 1.17.1, and by simulation with a fixed seed. */
 import { expect, test } from "vitest";
-import { geometricMean, leastP, mannWhitney, ratioOf, wilson } from "../../bench/stats.ts";
+import {
+  geometricMean,
+  leastP,
+  leastSignedP,
+  mannWhitney,
+  ratioOf,
+  ratioOfPairs,
+  signedRank,
+  wilson,
+} from "../../bench/stats.ts";
 import { Random } from "../../src/tensor/cases/support/random.ts";
 
 /** scipy.stats.mannwhitneyu: method="exact", with ties or 1600 pairs "asymptotic". */
@@ -61,6 +70,53 @@ test("too few samples have no interval, and no p that is small", () => {
   expect(ratioOf([2], [3], 0.05).ratio).toBeCloseTo(1.5, 12);
   expect([leastP(1, 1), leastP(3, 3), leastP(5, 5), leastP(0, 9)]).toEqual([1, 0.1, 2 / 252, 1]);
   expect(mannWhitney([], [1])).toBe(1);
+});
+
+/** scipy.stats.wilcoxon, method="exact". */
+test.each<[number[], number]>([
+  [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 0.0078125],
+  [[-0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 0.015625],
+  [[0.3, -0.2, 0.15, -0.05, 0.6, -0.41, 0.07], 0.6875],
+  [[1.5, 2.25, -0.5, 3, -4], 0.8125],
+])("the signed-rank test's p as scipy has it: %j", (differences, p) => {
+  expect(signedRank(differences)).toBeCloseTo(p, 12);
+  expect(signedRank(differences.map((x) => -x))).toBeCloseTo(p, 12);
+});
+
+/** By trying every combination of signs. */
+test.each<[number[]]>([[[0.1, 0.1, -0.1, 0.3, 0.3, -0.2, 0.7]], [[2, 2, 2, 2]], [[1, -1]], [[0, 0, 0.5, -0.25, 1]]])(
+  "the signed-rank test with ties and zeros: %j",
+  (differences) => {
+    const sizes = differences.filter(Boolean).map(Math.abs);
+    const sorted = [...sizes].sort((a, b) => a - b);
+    const rank = (size: number) => (sorted.indexOf(size) + sorted.lastIndexOf(size)) / 2 + 1;
+    const total = sizes.reduce((sum, size) => sum + rank(size), 0);
+    const least = (signs: readonly boolean[]) => {
+      const positive = sizes.reduce((sum, size, i) => sum + (signs[i] ? rank(size) : 0), 0);
+      return Math.min(positive, total - positive);
+    };
+    const found = least(differences.filter(Boolean).map((x) => x > 0));
+    let as = 0;
+    for (let bits = 0; bits < 2 ** sizes.length; bits++)
+      as += Number(least(sizes.map((_, i) => Boolean(bits & (1 << i)))) <= found);
+    expect(signedRank(differences)).toBeCloseTo(as / 2 ** sizes.length, 12);
+  },
+);
+
+test("pairs: their ratio, and an interval that has 1 outside when the test sees a difference", () => {
+  const logs = [0.1, 0.12, 0.08, 0.11, 0.09, 0.13, 0.07, 0.1];
+  const { ratio, interval } = ratioOfPairs(logs, 0.02);
+  expect(ratio).toBeCloseTo(Math.exp(0.1), 12);
+  expect(interval![0]).toBeCloseTo(Math.exp(0.075), 12); // the second mean: of 0.07 and 0.08
+  expect(interval![1]).toBeCloseTo(Math.exp(0.125), 12);
+  expect(ratioOfPairs([0.1, 0.2], 0.02)).toEqual({ ratio: expect.closeTo(Math.exp(0.15), 12), interval: null });
+  expect([leastSignedP(0), leastSignedP(1), leastSignedP(6), leastSignedP(7)]).toEqual([1, 1, 1 / 32, 1 / 64]);
+  const random = new Random(5);
+  for (let i = 0; i < 300; i++) {
+    const mixed = [...random.normal(8)].map((z) => 0.1 * z + 0.08);
+    const [low, high] = ratioOfPairs(mixed, 0.02).interval!;
+    expect(low > 1 || high < 1).toBe(signedRank(mixed) < 0.02);
+  }
 });
 
 test("many samples: the interval is that of the normal distribution, next to the exact one", () => {
