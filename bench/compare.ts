@@ -11,14 +11,16 @@ export const ALPHA = 0.02;
 /** `unknown`: too few times to see any difference. */
 export type Change = "slower" | "faster" | "none" | "unknown";
 
+/** What is compared: medians of runs, rounds of one run, or runs of both sides in step. */
+export const UNITS = ["runs", "rounds", "pairs"] as const;
+
 /** One case on both sides. */
 export interface Compared {
   readonly kernel: string;
   readonly variant: string;
   readonly shape: string;
   readonly clock: Clock;
-  /** What is compared: medians of runs, rounds of one run, or runs of both sides in step. */
-  readonly unit: "runs" | "rounds" | "pairs";
+  readonly unit: (typeof UNITS)[number];
   /** Median milliseconds of one execution, and the number of times compared. */
   readonly base: { readonly ms: number; readonly n: number };
   readonly new: { readonly ms: number; readonly n: number };

@@ -2,7 +2,7 @@
  * Files of results, told apart by what is in them. What a chart reads is checked first: a row that is not understood is refused
  * with its line. Pure.
  */
-import type { Comparison as BenchComparison } from "../../bench/compare.ts";
+import { type Comparison as BenchComparison, UNITS } from "../../bench/compare.ts";
 import { type DataRow, SETTINGS } from "../../bench/dataset/results.ts";
 import { ENGINE_NAMES } from "../../bench/peers/engine.ts";
 import { KINDS, type PeerRow } from "../../bench/peers/results.ts";
@@ -165,7 +165,7 @@ const DATA_ROWS = {
 } as const satisfies Record<DataRow["kind"], Readonly<Record<string, Check>>>;
 
 const COMPARED = {
-  ...{ kernel: text, variant: text, shape: text, clock: text, unit: oneOf("runs", "rounds"), ratio: number, p: number },
+  ...{ kernel: text, variant: text, shape: text, clock: text, unit: oneOf(...UNITS), ratio: number, p: number },
   ...{ base: object({ ms: number, n: count }), new: object({ ms: number, n: count }), interval: orNull(pair(number)) },
   change: oneOf("slower", "faster", "none", "unknown"),
 };

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { compareRows } from "../../bench/compare.ts";
+import { comparePairs, compareRows } from "../../bench/compare.ts";
 import { formatRate } from "../../bench/report.ts";
 import { formatRows, parseRows, type Row } from "../../bench/rows.ts";
 import { ratioOf } from "../../bench/stats.ts";
@@ -222,6 +222,15 @@ test.each(EMPTY)("a result with %s says so", (words, value) => {
   const page = reportPage([parseResults("f", JSON.stringify(value))]);
   expect(page).toContain(`The file has ${words}.`);
   expect(page).not.toContain("<svg");
+});
+
+test("a comparison of pairs is drawn like one of runs", () => {
+  const ratios = [1.1, 1.2, 1.15, 1.12, 1.18, 1.16, 1.14];
+  const side = (ms: number) => [row({ basis: "cpu", cpu_ms: ms, samples: { wall: [], cpu: [ms, ms], gpu: [] } })];
+  const pairs = comparePairs(ratios.map((ratio) => [side(8), side(8 * ratio)]));
+  const title = `${row().commit} against`;
+  const { table } = figureOf([parseResults("f", JSON.stringify(pairs))], title);
+  expect(table.rows[0].slice(2)).toEqual(["9.20 ms", "1.150x", "1.100 to 1.200", "0.016", "slower"]);
 });
 
 test("the page is well-formed, loads nothing, and every reference in it leads somewhere", () => {
