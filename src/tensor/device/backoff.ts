@@ -7,8 +7,8 @@
 const SHARE = 0.1;
 /** The longest sleep, in milliseconds: what else the process does is held up for no longer. */
 const LONGEST_MS = 0.5;
-/** A shorter one is left out: to fall asleep and to wake takes about as long. */
-const SHORTEST_MS = 0.05;
+/** Before, in milliseconds, nothing sleeps: of short waits, such as a small model's decoding steps, waking takes too large a part. */
+const FIRST_MS = 3;
 
 export type Sleep = (ms: number) => void;
 
@@ -41,8 +41,8 @@ export class Backoff {
     setImmediate(() => {
       this.#isScheduled = false;
       if (this.#waits.size === 0) return;
-      const ms = Math.min(LONGEST_MS, SHARE * (this.#now() - this.#started));
-      if (ms >= SHORTEST_MS) sleep(ms);
+      const waited = this.#now() - this.#started;
+      if (waited >= FIRST_MS) sleep(Math.min(LONGEST_MS, SHARE * waited));
       this.#schedule(sleep);
     }).unref();
   }
