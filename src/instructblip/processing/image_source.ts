@@ -4,7 +4,7 @@
 
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { fetchLimited, urlName, urlPlace } from "../../tensor/files/fetch_limited.ts";
+import { fetchLimited, pause, urlName, urlPlace } from "../../tensor/files/fetch_limited.ts";
 
 /** Largest file: above any photograph's, small enough for memory. */
 export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
@@ -30,38 +30,71 @@ export function checkImageBytes(size: number, name: string): void {
   throw new InputError("IMAGE_TOO_LARGE", message);
 }
 
+/** Attempts at an image whose server is overloaded or failing. */
+const ATTEMPTS = 3;
+/** The pause before the second attempt, twice as long before the next; a server may ask for another in Retry-After. */
+const PAUSE_MS = 500;
+/** A server that asks for a longer pause is not asked again. */
+const LONGEST_PAUSE_MS = 10_000;
+
 /**
- * The bytes of an image on the web.
+ * The bytes of an image on the web. A server that is overloaded or failing is asked three times.
  *
  * @param url http: or https:
  * @throws InputError IMAGE_NOT_FOUND (there is none), IMAGE_TOO_LARGE, HTTP_URL, HTTP_REDIRECT; HTTP_BUSY, HTTP_UNREACHABLE,
  *   HTTP_TIMEOUT and HTTP_SLOW, which a later attempt may not have; IO (no connection that is trusted); the signal's reason
  */
-export async function fetchImage(
-  url: string | URL,
-  options: { headers?: Readonly<Record<string, string>>; signal?: AbortSignal | undefined } = {},
-): Promise<Uint8Array> {
-  const [hint, later] = ["download the image, and give the file", "try again later, or download it and give the file"];
-  const name = urlPlace(url);
-  const answer = await fetchLimited(url, {
+export async function fetchImage(url: string | URL, options: FetchImageOptions = {}): Promise<Uint8Array> {
+  for (let attempt = 1; ; attempt++) {
+    const { ok, status, headers, bytes, end } = await requestImage(url, options);
+    if (ok) return bytes();
+    end();
+    const message = `${urlPlace(url)}: the server answers HTTP status ${status}`;
+    if (!isPassing(status)) throw new InputError("IMAGE_NOT_FOUND", message, { hint: OTHERWISE });
+    const asked = retryAfter(headers.get("retry-after"));
+    if (attempt === ATTEMPTS || (asked ?? 0) > LONGEST_PAUSE_MS) {
+      const when = asked === undefined || asked === 0 ? "" : `, and asks for a pause of ${Math.ceil(asked / 1000)} s`;
+      throw new InputError("HTTP_BUSY", `${message}${when}`, { hint: LATER });
+    }
+    await pause(asked ?? PAUSE_MS * 2 ** (attempt - 1), options.signal);
+  }
+}
+
+export interface FetchImageOptions {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const OTHERWISE = "download the image, and give the file";
+const LATER = "try again later, or download it and give the file";
+
+async function requestImage(url: string | URL, options: FetchImageOptions) {
+  const { response, bytes, end } = await fetchLimited(url, {
     ...options,
-    name,
+    name: urlPlace(url),
     timeoutMs: TIMEOUT_MS,
     maxBytes: MAX_IMAGE_BYTES,
     error: (code, message, more) => {
       if (code === "IO" && !isLasting(more?.cause))
-        return new InputError("HTTP_UNREACHABLE", message, { hint: later, ...more });
+        return new InputError("HTTP_UNREACHABLE", message, { hint: LATER, ...more });
       if (code === "HTTP_TIMEOUT" || code === "HTTP_SLOW")
-        return new InputError(code, message, { hint: later, ...more });
-      return new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, { hint, ...more });
+        return new InputError(code, message, { hint: LATER, ...more });
+      return new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, {
+        hint: OTHERWISE,
+        ...more,
+      });
     },
   });
-  const { ok, status } = answer.response;
-  if (ok) return answer.bytes();
-  answer.end();
-  const message = `${name}: the server answers HTTP status ${status}`;
-  if (isPassing(status)) throw new InputError("HTTP_BUSY", message, { hint: later });
-  throw new InputError("IMAGE_NOT_FOUND", message, { hint });
+  const { ok, status, headers } = response;
+  return { ok, status, headers, bytes, end };
+}
+
+/** Milliseconds of a Retry-After, which is in seconds or a date; undefined if there is none that can be read. */
+function retryAfter(header: string | null): number | undefined {
+  const text = header?.trim();
+  if (!text) return undefined;
+  const ms = /^\d+$/.test(text) ? 1000 * Number(text) : Date.parse(text) - Date.now();
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
 }
 
 /** What a server that answers so says of what it can do: another time it says the same. */

@@ -22,7 +22,7 @@ let isDown: boolean;
 let folder: string;
 beforeAll(async () => {
   server = createServer((_, response) => {
-    if (isDown) response.writeHead(503).end();
+    if (isDown) response.writeHead(503, { "retry-after": "0" }).end();
     else response.end(readFileSync(IMAGE));
   });
   await new Promise<void>((listening) => server.listen(0, "localhost", listening));

@@ -48,13 +48,13 @@ beforeAll(async () => {
         response.writeHead(200, { "content-length": BYTES.length }).write(BYTES.subarray(0, 500));
         return setTimeout(() => response.destroy(), 10);
       case "/busy.jpg":
-        return response.writeHead(503).end();
+        return response.writeHead(503, { "retry-after": "0" }).end();
       case "/never.jpg":
         return response.writeHead(501).end();
       case "/reset.jpg":
         return request.socket.resetAndDestroy();
       case "/often.jpg":
-        return response.writeHead(429).end();
+        return response.writeHead(429, { "retry-after": "3600" }).end();
       default:
         return response.writeHead(404).end("no such file");
     }
@@ -224,7 +224,12 @@ describe("is refused", () => {
       /^http:\/\/localhost:2\/a\.png: the server cannot be reached: it refuses the connection\n(?!.*secret)/s,
     ],
     ["a server that fails", () => `${site}/busy.jpg`, "HTTP_BUSY", /busy\.jpg: .* 503\n.*try again later/],
-    ["a server that is asked too often", () => `${site}/often.jpg`, "HTTP_BUSY", /often\.jpg: .* 429/],
+    [
+      "a server that is asked too often",
+      () => `${site}/often.jpg`,
+      "HTTP_BUSY",
+      /often\.jpg: .* 429, and asks for a pause of 3600 s\n/,
+    ],
     ["what the server does not have", () => `${site}/none.jpg`, "IMAGE_NOT_FOUND", /none\.jpg: .* 404/],
     ["a page instead", () => `${site}/page.jpg`, "IMAGE_FORMAT", /page\.jpg: a web page, .* image itself/s],
     ["a connection that breaks", () => `${site}/cut.jpg`, "HTTP_UNREACHABLE", /cut\.jpg: the connection broke/],
