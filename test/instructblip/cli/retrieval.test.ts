@@ -1,10 +1,12 @@
 /** `features` and `retrieve`, against transformers' numbers, and against themselves in shards and resumed. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { readItems } from "../../../src/instructblip/cli/retrieval/items.node.ts";
 import type { EmbeddedImage } from "../../../src/instructblip/data/row.ts";
+import { Blip2ForImageTextRetrieval } from "../../../src/instructblip/pretrained/blip_2_retrieval.ts";
+import { DeviceError } from "../../../src/tensor/errors.ts";
 import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
@@ -159,6 +161,31 @@ describe("features", () => {
     expect(code).toBe(EXIT.refused);
     expect(stderr).toContain("no item can be embedded; the first needs a text: the Q-Former reads an instruction");
     expect([out, `${out}.part`].some(existsSync)).toBe(false);
+  });
+
+  it("that exceed memory are computed of halves, and later batches are as small", async () => {
+    const file = join(folder, "texts.jsonl");
+    writeFileSync(
+      file,
+      [...texts, ...texts]
+        .slice(0, 6)
+        .map((text) => `${JSON.stringify({ text })}\n`)
+        .join(""),
+    );
+    const args = ["features", "--model", model, "--data", file, "--batch-size", "4", "--out"];
+    expect((await cli([...args, join(folder, "roomy.safetensors")])).code).toBe(EXIT.ok);
+    const { get_text_features } = Blip2ForImageTextRetrieval.prototype;
+    const sizes: number[] = [];
+    const tight = vi.spyOn(Blip2ForImageTextRetrieval.prototype, "get_text_features");
+    tight.mockImplementation(function (this: Blip2ForImageTextRetrieval, inputs) {
+      sizes.push(inputs.input_ids.length);
+      if (inputs.input_ids.length > 2) return Promise.reject(new DeviceError("BUDGET", "too large"));
+      return get_text_features.call(this, inputs);
+    });
+    const code = await cli([...args, join(folder, "tight.safetensors")]).finally(() => tight.mockRestore());
+    expect(code).toMatchObject({ code: EXIT.ok, stderr: "" });
+    expect(sizes).toEqual([4, 2, 2, 2]);
+    expect(await read("tight.safetensors")).toEqual(await read("roomy.safetensors"));
   });
 });
 

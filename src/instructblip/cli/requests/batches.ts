@@ -191,7 +191,7 @@ export async function* answerTogether<J extends Job>(
       hooks.signal.throwIfAborted();
       const [job] = batch;
       if (batch.length === 1) yield { job, error };
-      else if (error instanceof DeviceError && SHORTAGES.includes(error.code)) {
+      else if (isShortage(error)) {
         limit.rows = Math.max(1, Math.floor(rows / 2));
         queue.unshift(...halves(batch));
       } else if (endsRun(error)) yield { job, error };
@@ -201,7 +201,9 @@ export async function* answerTogether<J extends Job>(
 }
 
 /** Whether a smaller batch may succeed. */
-const SHORTAGES = ["BUDGET", "GPU_OOM", "LIMIT"];
+export function isShortage(error: unknown): boolean {
+  return error instanceof DeviceError && ["BUDGET", "GPU_OOM", "LIMIT"].includes(error.code);
+}
 
 const rowsOf = ({ inputs }: Job) => inputs.input_ids?.length ?? inputs.pixel_values.shape[0]!;
 

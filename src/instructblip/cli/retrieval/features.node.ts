@@ -20,7 +20,7 @@ import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processo
 import { openModelFolder } from "../folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, gravest, isWorthARetry, Pace, progressText } from "../format.ts";
 import { ahead, windows } from "../requests/ahead.ts";
-import { AHEAD, BATCH_SIZE } from "../requests/batches.ts";
+import { AHEAD, BATCH_SIZE, type BatchLimit, isShortage } from "../requests/batches.ts";
 import { ImageReader, workersFor } from "../requests/image_workers.node.ts";
 import { identityOf } from "../requests/predictions.node.ts";
 import { reopening } from "../requests/reopening.node.ts";
@@ -200,11 +200,12 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     const options = { weight_cache: asked.weightCache ?? false, compute_dtype: computeDtype };
     model ??= await loadAs(modelWithFeatures, folder, dtype, run, options);
     if (asked.stats) stats = statsOn(model.device, stats);
+    const limit: BatchLimit = { rows: batchSize };
     const prepared = ahead(left.slice(counts.done), workers === 0 ? 0 : AHEAD * batchSize, read);
     for await (const batch of windows(prepared, batchSize)) {
       signal.throwIfAborted();
       if (images.failure) throw images.failure.error;
-      const found = await embedEach(model, processor, batch, signal);
+      const found = await embedEach(model, processor, batch, limit, signal);
       for (const [k, { index, item }] of batch.entries()) {
         const { exitCode, ...rest } = lineOf(found[k]!, terminal);
         const line = { index, id: item.id, ...rest };
@@ -260,24 +261,41 @@ interface Read {
 
 type Found = { readonly features: Features } | { readonly error: unknown };
 
-/** Features of items, together; if that fails, one by one, so that the error is that of its item. */
+/**
+ * Features of items, together. If they exceed memory, of halves, and the limit is lowered; if it fails otherwise, one by one, so that
+ * the error is that of its item.
+ */
 async function embedEach(
   model: LoadedModel,
   processor: AnyProcessor,
   items: readonly Read[],
+  limit: BatchLimit,
   signal: AbortSignal,
 ): Promise<Found[]> {
   const found: (Found | undefined)[] = items.map((one) => ("error" in one ? { error: one.error } : undefined));
   const read = items.flatMap(({ item }, i) => (found[i] ? [] : [{ ...(item as ReadItem), i }]));
   const embedAll = async (some: typeof read): Promise<void> => {
     if (some.length === 0) return;
+    if (some.length > limit.rows) {
+      for (let i = 0; i < some.length; ) {
+        const part = some.slice(i, i + limit.rows); // lowered as it is embedded, perhaps
+        await embedAll(part);
+        i += part.length;
+      }
+      return;
+    }
     try {
       const features = await embed(model, processor, some);
       some.forEach(({ i }, k) => {
         found[i] = { features: features[k]! };
       });
     } catch (error) {
-      if (endsRun(error) || signal.aborted) throw error;
+      signal.throwIfAborted();
+      if (some.length > 1 && isShortage(error)) {
+        limit.rows = Math.ceil(some.length / 2);
+        return embedAll(some);
+      }
+      if (endsRun(error)) throw error;
       if (some.length > 1) for (const one of some) await embedAll([one]);
       else found[some[0]!.i] = { error };
     }
