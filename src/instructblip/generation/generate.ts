@@ -145,7 +145,10 @@ export async function generate(
         const { assistant } = question;
         const drafting = assistant && begin(prompt.B, embeddedLength + config.max_length, assistant.language_model);
         return await search(decoder, start, config, {
-          assistant: assistant && decoderOf(assistant, drafting!, {}),
+          assistant: assistant && {
+            decoder: decoderOf(assistant, drafting!, {}),
+            eos_token_id: [assistant.text_config.eos_token_id ?? []].flat(),
+          },
           tokenizer: tokenizer ?? undefined,
           streamer: streamer ?? undefined,
           signal: signal ?? undefined,

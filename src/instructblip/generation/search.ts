@@ -1,6 +1,7 @@
 /** Runs the search that checked options select, with any decoder. */
 import { InputError } from "../../tensor/errors.ts";
 import { assistedDecoding } from "./assisted/assisted.ts";
+import type { Assistant } from "./assisted/candidates.ts";
 import { beamSearch } from "./beam_search.ts";
 import { type DecodingConfig, isAssisted } from "./configuration.ts";
 import type { Decoder } from "./decoder.ts";
@@ -14,8 +15,8 @@ export interface SearchInputs
   extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional" | "couplesRows"> {
   /** The tokenizer for stop_strings. */
   readonly tokenizer?: TokenTexts | undefined;
-  /** The decoder of assistant_model. */
-  readonly assistant?: Decoder | undefined;
+  /** Of assistant_model. */
+  readonly assistant?: Assistant | undefined;
 }
 
 /**

@@ -49,12 +49,14 @@ interface Found extends GenerateOutput {
 async function assisted(
   one: AssistedCase,
   extra: GenerationOptions = {},
-  { shortcuts = false, ...inputs }: SearchInputs & { shortcuts?: boolean } = {},
+  { shortcuts = false, ends = [], ...inputs }: SearchInputs & { shortcuts?: boolean; ends?: readonly number[] } = {},
 ): Promise<Found> {
   const options = { ...optionsOf(one.kwargs), ...(one.assistant && { assistant_model }), ...extra };
   const config = decodingConfig(options, settingOf(one));
   const decoder = new Verifier(one.prompt, shortcuts);
-  const assistant = one.assistant ? new TableDecoder(one.prompt, shortcuts, true) : undefined;
+  const assistant = one.assistant
+    ? { decoder: new TableDecoder(one.prompt, shortcuts, true), eos_token_id: ends }
+    : undefined;
   const output = await search(decoder, one.prompt, config, { ...inputs, assistant });
   return { ...output, drafts: decoder.drafts, reads: decoder.reads };
 }
@@ -109,6 +111,21 @@ describe("Hugging Face's", () => {
     }
     expect(accepted).toBeGreaterThan(ALL ? 40 : 5);
   });
+});
+
+test("where the options have no end, an assistant's own ends its drafts, and not the answer", async () => {
+  const options = { eos_token_id: null, num_assistant_tokens_schedule: "constant" } as const;
+  const one = SOME.find(({ assistant, kwargs }) => assistant && !kwargs.do_sample)!;
+  const endless = await assisted(one, options);
+  const [id] = endless.drafts.find((drafts) => drafts.length > 1)!;
+  const ended = await assisted(one, options, { ends: [id] });
+  expect(ended.sequences).toEqual(endless.sequences);
+  expect(ended.drafts.some((drafts) => drafts.at(-1) === id)).toBe(true);
+  expect(ended.drafts.filter((drafts) => drafts.indexOf(id) >= 0 && drafts.indexOf(id) < drafts.length - 1)).toEqual(
+    [],
+  );
+  const given = await assisted(one, { ...options, eos_token_id: one.prompt[0][0] }, { ends: [id] });
+  expect(given.drafts.some((drafts) => drafts.includes(id) && drafts.at(-1) !== id)).toBe(true);
 });
 
 /** Cases that accept drafts, of either kind. */

@@ -19,7 +19,7 @@ import { type AssistedCounts, type GenerateOutput, rowsOf, type StepScores } fro
 import type { SearchOptions } from "../sample.ts";
 import { inTime } from "../stopping.ts";
 import type { AnswerToken } from "../types.ts";
-import { AssistedCandidateGenerator, PromptLookupCandidateGenerator } from "./candidates.ts";
+import { type Assistant, AssistedCandidateGenerator, PromptLookupCandidateGenerator } from "./candidates.ts";
 
 /** The token that the model chooses after some of the drafts. */
 interface Choice {
@@ -41,7 +41,7 @@ export async function assistedDecoding(
   decoder: Decoder,
   [prompt, ...others]: readonly (readonly number[])[],
   { config, processors, stops, streamer, signal, on_token }: SearchOptions,
-  assistant: Decoder | undefined,
+  assistant: Assistant | undefined,
 ): Promise<GenerateOutput> {
   if (others.length > 0 || !decoder.extend || !decoder.crop)
     throw new Error("drafts are of one row, and can be forgotten");

@@ -75,6 +75,13 @@ function sameAt(row: readonly number[], a: number, b: number, n: number): boolea
   return true;
 }
 
+/** An assistant, with the model's prompt. */
+export interface Assistant {
+  readonly decoder: Decoder;
+  /** Its own ends, for answers of which the options have none. */
+  readonly eos_token_id: readonly number[];
+}
+
 /**
  * What an assistant would answer: greedy, or drawn by the random numbers of the model's own draws, so that two models of like
  * mind draw the same tokens.
@@ -83,6 +90,7 @@ export class AssistedCandidateGenerator implements CandidateGenerator {
   readonly #decoder: Decoder;
   readonly #config: DecodingConfig;
   readonly #processors: readonly LogitsProcessor[];
+  readonly #ends: readonly number[];
   readonly #random: RandomNumbers | undefined;
   #most: number;
   /** Tokens of the row that the assistant has read; 0 before its prefill. */
@@ -91,9 +99,9 @@ export class AssistedCandidateGenerator implements CandidateGenerator {
   #row = 0;
   #drafts = 0;
 
-  /** @param decoder of the assistant, for the same prompt */
-  constructor(decoder: Decoder, config: DecodingConfig, random: RandomNumbers | undefined) {
+  constructor({ decoder, eos_token_id }: Assistant, config: DecodingConfig, random: RandomNumbers | undefined) {
     this.#decoder = decoder;
+    this.#ends = config.eos_token_id.length > 0 ? config.eos_token_id : eos_token_id;
     this.#config = config;
     this.#processors = logitsProcessors(config);
     this.#random = random;
@@ -102,7 +110,7 @@ export class AssistedCandidateGenerator implements CandidateGenerator {
 
   async candidates(row: readonly number[], most: number): Promise<readonly number[]> {
     const decoder = this.#decoder;
-    const { eos_token_id, prompt_length } = this.#config;
+    const { prompt_length } = this.#config;
     const drafts: number[] = [];
     while (drafts.length < Math.min(this.#most, most)) {
       const ids = [...row, ...drafts];
@@ -118,7 +126,7 @@ export class AssistedCandidateGenerator implements CandidateGenerator {
         return this.#choose(logits, unread.length, ids);
       });
       drafts.push(id);
-      if (ends || eos_token_id.includes(id)) break;
+      if (ends || this.#ends.includes(id)) break;
     }
     this.#row = row.length;
     this.#drafts = drafts.length;
