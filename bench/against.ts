@@ -3,7 +3,7 @@
  * `bench/main.ts` takes --json, --filter and --rounds; if it takes --paced, processes of all sides run at once and take turns, case
  * by case, else they run one after another.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, type StdioOptions, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,7 +75,7 @@ export type StartSide = (side: Side, args: readonly string[]) => PacedSide;
  *
  * @returns for each run the rows of every side
  */
-export async function inStep(
+export async function interleave(
   sides: readonly Side[],
   filters: readonly string[],
   runs: number,
@@ -92,7 +92,7 @@ export async function inStep(
       const left = done > 0 ? `, about ${Math.ceil(minutes)} min left` : "";
       const show = (text: string) => progress(`run ${run + 1} of ${runs}${left}: ${text}`);
       const order = rotated([...sides.keys()], run);
-      const found = await oneInStep(
+      const found = await interleaveOnce(
         order.map((i) => sides[i]),
         (side) => startSide(side, ["--filter", filter]),
         show,
@@ -104,7 +104,7 @@ export async function inStep(
   return all;
 }
 
-async function oneInStep(
+async function interleaveOnce(
   sides: readonly Side[],
   start: (side: Side) => PacedSide,
   show: (text: string) => void,
@@ -222,8 +222,8 @@ class BenchProcess implements PacedSide {
     const file = join(folder, "rows.jsonl");
     const program = [...NODE_ARGS, programFile("bench/main"), ...args, ...(paced ? ["--paced"] : []), "--json", file];
     const env = { ...process.env, ...(!cold && { MESA_SHADER_CACHE_DISABLE: "false" }) };
-    const stdio = ["ignore", "ignore", "pipe", ...(paced ? ["ipc" as const] : [])] as const;
-    this.#child = spawn(process.execPath, program, { cwd: side.folder, env, stdio: [...stdio] });
+    const stdio: StdioOptions = ["ignore", "ignore", "pipe", ...(paced ? ["ipc" as const] : [])];
+    this.#child = spawn(process.execPath, program, { cwd: side.folder, env, stdio });
     let stderr = "";
     this.#child.stderr!.on("data", (piece: Buffer) => {
       stderr = (stderr + piece.toString()).slice(-20_000);
@@ -279,7 +279,7 @@ export interface SelfTest {
   readonly found: number;
 }
 
-/** Of runs in step of three sides: the same code twice, and with more work. */
+/** Of interleaved runs of three sides: the same code twice, and with more work. */
 export function selfTestOf(runs: readonly (readonly Row[][])[]): SelfTest {
   const equal = comparePairs(runs.map(([one, same]) => [one, same])).rows;
   const more = comparePairs(runs.map(([one, , slowed]) => [one, slowed])).rows;

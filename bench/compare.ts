@@ -1,7 +1,7 @@
 /** Compares the rows of two sides, each of one or more runs of `npm run bench`. Pure. */
 import { caseName } from "../src/tensor/cases/support/group.ts";
 import { type Column, formatTime, renderTable } from "./report.ts";
-import { type Basis, basisSamples, groupedBy, isWrong, median, type Row } from "./rows.ts";
+import { basisSamples, groupedBy, isWrong, median, type Row } from "./rows.ts";
 import type { Clock } from "./settings.ts";
 import { geometricMean, leastP, leastSignedP, mannWhitney, ratioOf, ratioOfPairs, signedRank } from "./stats.ts";
 
@@ -11,7 +11,7 @@ export const ALPHA = 0.02;
 /** `unknown`: too few times to see any difference. */
 export type Change = "slower" | "faster" | "none" | "unknown";
 
-/** What is compared: medians of runs, rounds of one run, or runs of both sides in step. */
+/** What is compared: medians of runs, rounds of one run, or runs of both sides, interleaved. */
 export const UNITS = ["runs", "rounds", "pairs"] as const;
 
 /** One case on both sides. */
@@ -207,9 +207,11 @@ interface Times {
  */
 function timesOfRuns(base: readonly Row[], fresh: readonly Row[], wanted: Clock | undefined): Times {
   const clock = wanted ?? clockOf([...base, ...fresh]);
-  const rounds = [base, fresh].map((rows) => (rows.length === 1 ? (roundsOf(rows[0], clock) ?? []) : []));
+  const rounds = [base, fresh].map((rows) =>
+    rows.length === 1 ? (roundsOf(rows[0], clock) ?? []).filter(isPositive) : [],
+  );
   if (rounds.every(({ length }) => length > 1)) return { clock, unit: "rounds", base: rounds[0], new: rounds[1] };
-  const runs = (rows: readonly Row[]) => rows.flatMap((row) => timeOf(row, clock) ?? []).filter((ms) => ms > 0);
+  const runs = (rows: readonly Row[]) => rows.flatMap((row) => timeOf(row, clock) ?? []).filter(isPositive);
   return { clock, unit: "runs", base: runs(base), new: runs(fresh) };
 }
 
@@ -221,7 +223,7 @@ function timesOfRuns(base: readonly Row[], fresh: readonly Row[], wanted: Clock 
 function timesOfPairs(pairs: readonly (readonly [Row, Row])[], clock: Clock): Times {
   const [base, fresh, logs]: number[][] = [[], [], []];
   for (const pair of pairs) {
-    const [olds, news] = pair.map((row) => basisSamples({ ...row, basis: clock as Basis }) ?? []);
+    const [olds, news] = pair.map((row) => roundsOf(row, clock) ?? []);
     const rounds = olds.map((old, i) => Math.log(news[i] / old)).filter((log) => Number.isFinite(log));
     if (rounds.length === 0) continue;
     base.push(median(olds));
@@ -239,8 +241,10 @@ function clockOf(rows: readonly Row[]): Clock {
 
 function roundsOf(row: Row, clock: Clock): readonly number[] | undefined {
   if (clock === "first") return undefined;
-  return basisSamples({ ...row, basis: clock })?.filter((ms) => ms > 0);
+  return basisSamples({ ...row, basis: clock });
 }
+
+const isPositive = (ms: number) => ms > 0;
 
 function timeOf(row: Row, clock: Clock): number | null {
   return { cpu: row.cpu_ms, gpu: row.gpu_ms ?? row.ms, wall: row.ms, first: row.first_ms }[clock];

@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import { goesWith, regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
-import { CLOCKS, type Clock, ROUNDS_IN_STEP, RUNS, SETTINGS, type Settings } from "./settings.ts";
+import { CLOCKS, type Clock, INTERLEAVED_ROUNDS, RUNS, SETTINGS, type Settings } from "./settings.ts";
 
 /** @param plan where tuned plans are kept */
 const help = (plan: string, FORMS: string) => `usage: npm run bench -- [options]
@@ -35,12 +35,12 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
   --compare BASE NEW   instead, compare two files of rows (or several each: A.jsonl,B.jsonl), of any machine. Several runs of a
                    case, as of npm run -s bench -- --json - >> FILE, are compared by their medians, single runs by their
                    rounds: Mann-Whitney test at p < 0.02, Hodges-Lehmann ratio; ~ for no change
-  --against REV    instead, measure this revision of the repository beside the working tree, kernel by kernel, and compare them: a
-                   process of each, of which one takes a turn of a case while the other waits, then the other. Signed-rank test of
-                   the runs' ratios. --filter, --shape, --rounds (default ${ROUNDS_IN_STEP}), --quick, --planned, --model and --dtype are
+  --against REV    instead, measure this revision of the repository and the working tree, interleaved, kernel by kernel, and compare
+                   them: a process of each, of which one takes a turn of a case while the other waits, then the other.
+                   Wilcoxon's signed-rank test of the runs' ratios. --filter, --shape, --rounds (default ${INTERLEAVED_ROUNDS}), --quick, --planned, --model and --dtype are
                    handed on. The revision is checked out in a temporary folder
   --self-test      instead, compare the working tree with itself, and with itself at 10 % more work: prints how many rows are
-                   reported in error, and how many are found (a quarter of an hour on two cores)
+                   reported in error, and how many are found (20 minutes on two cores)
   --runs N         with --against and --self-test: processes a side (default ${RUNS}; 7 are the fewest that show anything)
   --trials N       with --self-test: comparisons (default 4)
   --all            with --compare and --against: also the rows that have not changed

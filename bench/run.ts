@@ -22,7 +22,7 @@ import {
   canBePaced,
   checkOut,
   familyFilter,
-  inStep,
+  interleave,
   processRunner,
   processStarter,
   renderSelfTest,
@@ -41,7 +41,7 @@ import { OWN, ownShapes } from "./own_shapes.ts";
 import { asParentSays, atOnce } from "./pace.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
 import { cachesOf, formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
-import { type Clock, ROUNDS_IN_STEP, type Settings } from "./settings.ts";
+import { type Clock, INTERLEAVED_ROUNDS, type Settings } from "./settings.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
 import { wilson } from "./stats.ts";
 import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
@@ -252,7 +252,7 @@ export async function runAgainst(revision: string, options: AlternateOptions & O
       return showComparison(compareRows(base, fresh, options.clock), options);
     }
     const runs = await withProcesses(options, (args, show, signal) =>
-      inStep(sides, filters, options.runs, processStarter(manyRounds(args), signal), show),
+      interleave(sides, filters, options.runs, processStarter(manyRounds(args), signal), show),
     );
     const pairs = runs.map(([base, fresh]) => [base, fresh] as const);
     return showComparison(comparePairs(pairs, options.clock), options);
@@ -276,7 +276,7 @@ export async function runSelfTest(options: AlternateOptions & { readonly trials:
       const progress = (text: string) => show(`comparison ${trial + 1} of ${options.trials}, ${text}`);
       tests.push(
         selfTestOf(
-          await inStep(sides, [filter.source], options.runs, processStarter(manyRounds(args), signal), progress),
+          await interleave(sides, [filter.source], options.runs, processStarter(manyRounds(args), signal), progress),
         ),
       );
     }
@@ -293,7 +293,7 @@ export async function runSelfTest(options: AlternateOptions & { readonly trials:
 
 /** More rounds than a table needs, unless their number is given. */
 const manyRounds = (args: readonly string[]) =>
-  args.includes("--rounds") ? args : [...args, "--rounds", `${ROUNDS_IN_STEP}`];
+  args.includes("--rounds") ? args : [...args, "--rounds", `${INTERLEAVED_ROUNDS}`];
 
 /** The share of rows of equal code that may be reported as changed. */
 const MOST_ALARMS = 0.05;

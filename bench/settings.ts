@@ -21,8 +21,8 @@ export const HANDICAP = 0.1;
 /** Processes a side in a comparison. */
 export const RUNS = 8;
 
-/** Rounds of a comparison whose sides take turns. */
-export const ROUNDS_IN_STEP = 10;
+/** Rounds of a comparison whose sides are interleaved. */
+export const INTERLEAVED_ROUNDS = 10;
 
 export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
   full: { rounds: 5, turnMs: 50, slowMs: 700 },

@@ -56,7 +56,7 @@ async function close(): Promise<void> {
   await last?.close();
 }
 
-/** What our engine does while it waits for a software adapter, here for all: else the others' kernels have a core less. */
+/** Our engine's backoff, here for all: dawn-node's polling would take a core from the others' kernels. */
 const backoff = new Backoff(threadSleep());
 
 /** Wall and CPU milliseconds of one run, of `repetitions` started in sequence and awaited together. */

@@ -1,6 +1,6 @@
-/** Which of several processes goes on: in step where they have the same cases, each alone where they do not. */
+/** Which of several processes goes on: interleaved where they have the same cases, each alone where they do not. */
 import { expect, test } from "vitest";
-import { inStep, type PacedSide, type Side } from "../../bench/against.ts";
+import { interleave, type PacedSide, type Side } from "../../bench/against.ts";
 import { atOnce, type Message, nextTurns, placeAfter, rotated, type Waiting } from "../../bench/pace.ts";
 import { row } from "./row.ts";
 
@@ -39,7 +39,7 @@ function pretenders(sections: Record<string, readonly (readonly string[])[]>, ro
 test("processes take the same turn one after another, and none is always first", async () => {
   const { log, stopped, start } = pretenders({ a: [["x", "y"]], b: [["x", "y"]] }, 2);
   const shown: string[] = [];
-  const rows = await inStep([side("a"), side("b")], ["f"], 2, start, (text) => shown.push(text));
+  const rows = await interleave([side("a"), side("b")], ["f"], 2, start, (text) => shown.push(text));
   expect(log.slice(0, 8).join(" ")).toBe("a:x0 b:x0 b:y0 a:y0 b:x1 a:x1 a:y1 b:y1");
   expect(log.slice(8, 10).join(" ")).toBe("b:x0 a:x0"); // the second run begins with the other
   expect(rows.map((run) => run.map((of) => of.map(({ shape }) => shape)))).toEqual([
@@ -52,15 +52,15 @@ test("processes take the same turn one after another, and none is always first",
   expect(shown.at(-1)).toMatch(/^run 2 of 2, about \d+ min left: /);
 });
 
-test("a case that one side lacks is measured alone, and the rest in step", async () => {
+test("a case that one side lacks is measured alone, and the rest interleaved", async () => {
   const { log, start } = pretenders({ a: [["x", "y", "z"], ["v"]], b: [["y", "new", "z"]] }, 2);
-  await inStep([side("a"), side("b")], [""], 1, start, () => {});
+  await interleave([side("a"), side("b")], [""], 1, start, () => {});
   expect(log.join(" ")).toBe("a:x0 b:y0 a:y0 b:new0 a:z0 b:z0 a:x1 a:y1 b:y1 b:new1 b:z1 a:z1 a:v0 a:v1");
 });
 
 test("the same cases in another order, or none, come to an end", async () => {
   const { log, start } = pretenders({ a: [["x", "y"]], b: [["y", "x"]], c: [[]], d: [] }, 1);
-  const rows = await inStep("abcd".split("").map(side), [""], 1, start, () => {});
+  const rows = await interleave("abcd".split("").map(side), [""], 1, start, () => {});
   expect(log.sort().join(" ")).toBe("a:x0 a:y0 b:x0 b:y0");
   expect(rows[0].map((of) => of.length)).toEqual([1, 1, 1, 1]);
 });
@@ -73,7 +73,7 @@ test("if one process fails, all are stopped", async () => {
     const next = () => (of.name === "b" && calls++ === 2 ? Promise.reject(new Error("failed")) : process.next());
     return { ...process, next };
   };
-  await expect(inStep([side("a"), side("b")], [""], 1, failing, () => {})).rejects.toThrow("failed");
+  await expect(interleave([side("a"), side("b")], [""], 1, failing, () => {})).rejects.toThrow("failed");
   expect(stopped.sort().join("")).toBe("ab");
 });
 

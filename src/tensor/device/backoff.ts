@@ -1,6 +1,6 @@
 /**
- * Sleep while a program in Node waits for a software adapter. dawn-node (0.6.2) asks the driver whether work is done in every turn
- * of the event loop, without a pause: a whole core, which is then one less to compute on.
+ * Backoff of dawn-node's polling, on software adapters. dawn-node (0.6.2) polls the driver in every iteration of the event loop while
+ * a promise is pending, which takes a whole core: one less to compute on.
  */
 
 /** A sleep lasts this share of the wait so far: the most by which it can lengthen it. */
@@ -28,14 +28,15 @@ export class Backoff {
 
   /** A wait begins. @returns what ends it */
   begin(): () => void {
+    if (!this.#sleep) return nothing;
     const wait = {};
     this.#started = this.#now();
     this.#waits.add(wait);
-    if (this.#sleep && !this.#isScheduled) this.#schedule(this.#sleep);
+    if (!this.#isScheduled) this.#schedule(this.#sleep);
     return () => void this.#waits.delete(wait);
   }
 
-  /** In the next turn of the event loop, and so on while anything waits. */
+  /** In the next iteration of the event loop, and so on while anything waits. */
   #schedule(sleep: Sleep): void {
     this.#isScheduled = true;
     setImmediate(() => {
@@ -48,7 +49,9 @@ export class Backoff {
   }
 }
 
-/** How the thread sleeps; undefined where nothing asks without a pause, in browsers, or where it may not. */
+const nothing = () => {};
+
+/** How the thread sleeps; undefined where nothing polls, in browsers, or where it may not. */
 export function threadSleep(): Sleep | undefined {
   if (!globalThis.process?.versions?.node || typeof setImmediate !== "function") return undefined;
   const cell = new Int32Array(new SharedArrayBuffer(4));
